@@ -1,0 +1,44 @@
+"""Every error that lambdakernel itself raises: each says what happened, with values, and then what to do.
+
+The front imports this module at start-up: standard library only, and little of it.
+"""
+
+from __future__ import annotations
+
+
+class LambdaKernelError(Exception):
+    """Root of our errors; a user's own exception is never one of these."""
+
+
+class BadSetting(LambdaKernelError):
+    """A setting's text does not fit it."""
+
+    def __init__(self, name: str, text: str, fits: str) -> None:
+        super().__init__(f"setting {name!r} is {text!r}, but takes {fits}. Change or unset LAMBDAKERNEL_{name.upper()}.")
+        self.name = name
+
+
+class BadConnectionFile(LambdaKernelError):
+    """The connection file that Jupyter named cannot be used."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"connection file {path!r}: {why}. Start the kernel again from Jupyter, which writes a new one.")
+        self.path = path
+
+
+class WorkerLost(LambdaKernelError):
+    """The worker ended while it ran a cell; nothing of that cell was committed."""
+
+    def __init__(self, pid: int, how: str, lost: tuple[str, ...] = ()) -> None:
+        text = f"the worker (process {pid}) {how} while it ran this cell. The namespace is as it was before the cell."
+        if lost:
+            text += f" Gone with the worker, since they cannot move: {', '.join(lost)}."
+        super().__init__(text + " Nothing was run again; run the cell again if its outside effects may happen twice.")
+        self.pid = pid
+
+
+class NoWorker(LambdaKernelError):
+    """No worker can be had, so nothing ran."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"no worker could be started: {why}. Nothing ran and nothing is lost; run the cell again to try again.")

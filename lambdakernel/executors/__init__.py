@@ -1,0 +1,1 @@
+"""Executors start invocations somewhere and bring their outcomes back."""

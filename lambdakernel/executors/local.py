@@ -1,0 +1,145 @@
+"""The local executor: workers are processes forked from a warm zygote.
+
+A zygote is a process that has imported what a worker needs and does nothing but fork (see
+`lambdakernel.worker.zygote`); a fork takes milliseconds where a new interpreter takes half a second. We speak to it
+by datagrams. Whoever asked for a worker owns it: when our end of the conversation closes, for whatever reason, the
+zygote kills what we asked for. So no worker outlives us, not even if we are killed.
+
+The first zygote is forked from the calling process, which must be young: one thread, nothing opened, little
+imported. That spares an interpreter start and shares the interpreter's memory. Later ones (after a zygote was
+killed) are started afresh.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import select
+import socket
+import sys
+import time
+
+from lambdakernel.executors import wire
+from lambdakernel.executors.base import Event, ExecutorLost, Exited, Invocation, Refused, Started
+
+ZYGOTE_MODULE = "lambdakernel.worker.zygote"
+"""Entry point by name: an executor knows how to start a worker, not what is in one."""
+
+
+def fork_zygote(directory: str) -> LocalExecutor:
+    """A zygote forked from this process. `directory` (0700, ours) is where it puts its socket.
+
+    The child never returns from here: it leaves by SystemExit, which the caller must let pass.
+    """
+    ours, theirs = wire.pair()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        # Leaves through the caller's frames, so that a worker ends as an interpreter ends: exit handlers, threads, flush.
+        raise SystemExit(importlib.import_module(ZYGOTE_MODULE).main(theirs.detach(), directory))
+    theirs.close()
+    return LocalExecutor(ours, pid)
+
+
+def spawn_zygote(directory: str) -> LocalExecutor:
+    """A zygote in a fresh interpreter: used when this process is no longer fit to be forked."""
+    ours, theirs = wire.pair()
+    os.set_inheritable(theirs.fileno(), True)
+    argv = [sys.executable, "-m", ZYGOTE_MODULE, str(theirs.fileno()), directory]
+    try:
+        pid = os.posix_spawn(sys.executable, argv, os.environ)
+    finally:
+        theirs.close()
+    return LocalExecutor(ours, pid)
+
+
+def connect(directory: str) -> LocalExecutor:
+    """The executor of a kernel, for one of its own workers: what it starts ends when it ends.
+
+    Raises:
+        OSError: the kernel's zygote is gone.
+    """
+    end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    end.settimeout(5.0)
+    end.connect(zygote_address(directory))
+    return LocalExecutor(end, None)
+
+
+def zygote_address(directory: str) -> str:
+    return directory + "/zygote"
+
+
+class LocalExecutor:
+    """See the module. Implements `Executor`."""
+
+    def __init__(self, end: socket.socket, zygote_pid: int | None) -> None:
+        end.setblocking(False)
+        self._end = end
+        self._zygote_pid = zygote_pid
+        self._lost: ExecutorLost | None = None
+
+    def fileno(self) -> int:
+        return self._end.fileno()
+
+    def start(self, invocation: Invocation, fds: tuple[int, ...] = ()) -> None:
+        order = {"op": "fork", "id": invocation.id, "role": invocation.role, "params": dict(invocation.params)}
+        self._send(order, fds)
+
+    def warm(self, modules: tuple[str, ...]) -> None:
+        self._send({"op": "warm", "modules": list(modules)})
+
+    def _send(self, order: dict[str, object], fds: tuple[int, ...] = ()) -> None:
+        try:
+            wire.send(self._end, order, fds)
+        except (wire.PeerGone, BlockingIOError) as e:
+            self._lost = ExecutorLost(f"the zygote does not answer ({type(e).__name__})")
+
+    def events(self) -> list[Event]:
+        found: list[Event] = []
+        try:
+            while (received := wire.receive(self._end)) is not None:
+                found.append(_event(received[0]))
+        except wire.PeerGone:
+            self._lost = ExecutorLost("the zygote ended")
+        if self._lost is not None:
+            found.append(self._lost)
+        return found
+
+    def close(self, deadline_s: float) -> None:
+        """End all workers that were started here; where the zygote is ours, end it too and reap it."""
+        self._end.close()
+        if self._zygote_pid is not None:
+            _reap(self._zygote_pid, deadline_s)
+
+
+def _event(message: dict[str, object]) -> Event:
+    match message:
+        case {"op": "started", "id": str(id), "pid": int(pid)}:
+            return Started(id, pid)
+        case {"op": "refused", "id": str(id), "reason": str(reason)}:
+            return Refused(id, reason)
+        case {"op": "exited", "id": str(id), "pid": int(pid), "code": int(code), "oom": bool(oom), "peak": int(peak)}:
+            return Exited(id, pid, code, oom, peak)
+        case {"op": "broken", "reason": str(reason)}:
+            return ExecutorLost(reason)
+        case _:
+            return ExecutorLost(f"the zygote said something unknown: {message!r:.200}")
+
+
+def _reap(pid: int, deadline_s: float) -> None:
+    """Wait for our child `pid`; past the deadline it is killed. A child already reaped is no error."""
+    try:
+        watch = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        poller = select.poll()
+        poller.register(watch, select.POLLIN)
+        end = time.monotonic() + deadline_s
+        if not poller.poll(max(0.0, end - time.monotonic()) * 1000):
+            os.kill(pid, 9)
+        os.waitpid(pid, 0)
+    except (ChildProcessError, ProcessLookupError):
+        return
+    finally:
+        os.close(watch)

@@ -1,0 +1,1 @@
+"""What Jupyter starts: it answers for the kernel, forwards frames to workers, and outlives every one of them."""

@@ -1,0 +1,1 @@
+"""Fan-out of a cell over workers."""

@@ -1,0 +1,284 @@
+"""The zygote: a process that has imported what a worker needs, and forks one whenever it is asked to.
+
+Theory of operation
+- It has one thread and opens nothing but its own sockets, so that a fork is safe and cheap (milliseconds).
+- Whoever asks for a worker owns it. When an asker's end of the conversation closes, its workers are killed, with
+  whatever processes they started in their own process group. The front is the first asker; when it goes, the zygote
+  kills everything, removes the kernel's runtime directory, and ends. So nothing outlives a kernel that is killed.
+- Should the zygote itself be killed, its workers get SIGKILL from the system (parent-death signal).
+- A worker leads a session of its own: an interrupt of the kernel's process group does not reach it twice.
+- A dead worker is reaped at once and reported with its exit code, and whether the machine ran out of memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.machinery import PathFinder
+from typing import Any
+
+from lambdakernel.executors import wire
+from lambdakernel.executors.local import zygote_address
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+_ROLES = {"kernel": "lambdakernel.worker.app", "task": "lambdakernel.parallel.task"}
+_WARM_AFTER_MS = 300
+"""Milliseconds without an order before a module is imported ahead of need."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One request for a worker: what the forked child is to become."""
+
+    id: str
+    role: str
+    params: dict[str, Any]
+    fds: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Child:
+    """A live worker: its process, and the asker that owns it."""
+
+    id: str
+    pid: int
+    owner: int
+    oom_kills: int
+
+
+@dataclass(slots=True)
+class Zygote:
+    """The loop's state. `askers` maps a descriptor to its conversation, `children` a pidfd to its worker."""
+
+    front: socket.socket
+    door: socket.socket
+    askers: dict[int, socket.socket] = field(default_factory=dict)
+    children: dict[int, Child] = field(default_factory=dict)
+    wanted: list[str] = field(default_factory=list)
+    tried: set[str] = field(default_factory=set)
+
+
+def main(fd: int, directory: str) -> int:
+    """Run the zygote on the conversation `fd`; in a forked child, run the worker instead. The exit code of either."""
+    front = wire.adopt(fd)
+    _become_zygote()
+    try:
+        for module in _ROLES.values():
+            importlib.import_module(module)
+        zygote = Zygote(front, _open_door(directory))
+    except BaseException:
+        wire.send(front, {"op": "broken", "reason": _tail(traceback.format_exc())})
+        return 1
+    gc.collect()
+    gc.freeze()
+    order = _serve(zygote)
+    if order is None:
+        shutil.rmtree(directory, ignore_errors=True)
+        return 0
+    return int(importlib.import_module(_ROLES[order.role]).run(order.params, order.fds))
+
+
+def _become_zygote() -> None:
+    """Leave the front's process group, and let interrupts be the workers' business."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _prctl(_PR_SET_NAME, b"lk-zygote")
+    # what ipykernel would set before a cell can import matplotlib; the zygote may import it first
+    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+
+
+def _open_door(directory: str) -> socket.socket:
+    """The socket at which workers ask for tasks; only its owner may connect (directory 0700, socket 0600)."""
+    door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    old = os.umask(0o177)
+    try:
+        door.bind(zygote_address(directory))
+    finally:
+        os.umask(old)
+    door.listen(64)
+    return door
+
+
+def _serve(z: Zygote) -> Order | None:
+    """Until the front is gone: None, and every worker is dead. In a forked child: what it is to become."""
+    poller = select.poll()
+    z.askers[z.front.fileno()] = z.front
+    for fd in (z.front.fileno(), z.door.fileno()):
+        poller.register(fd, select.POLLIN)
+    while z.front.fileno() in z.askers:
+        timeout = _WARM_AFTER_MS if z.wanted else None
+        ready = poller.poll(timeout)
+        if not ready and z.wanted:
+            _warm(z)
+        for fd, _ in ready:
+            order = _handle(z, poller, fd)
+            if order is not None:
+                return order
+    for watch in list(z.children):
+        _bury(z, poller, watch, kill=True)
+    return None
+
+
+def _handle(z: Zygote, poller: select.poll, fd: int) -> Order | None:
+    """Act on one readable descriptor; an order means: this is the forked child now."""
+    if fd == z.door.fileno():
+        asker, _ = z.door.accept()
+        z.askers[asker.fileno()] = asker
+        poller.register(asker.fileno(), select.POLLIN)
+    elif fd in z.children:
+        _bury(z, poller, fd)
+    elif fd in z.askers:
+        return _hear(z, poller, fd)
+    return None
+
+
+def _hear(z: Zygote, poller: select.poll, fd: int) -> Order | None:
+    try:
+        received = wire.receive(z.askers[fd])
+    except wire.PeerGone:
+        _forget(z, poller, fd)
+        return None
+    if received is None:
+        return None
+    message, fds = received
+    if message["op"] == "warm":
+        z.wanted += [m for m in message["modules"] if m not in z.tried and m not in z.wanted]
+        return None
+    order = Order(message["id"], message["role"], message["params"], fds)
+    return order if _fork(z, poller, fd, order) else None
+
+
+def _fork(z: Zygote, poller: select.poll, owner: int, order: Order) -> bool:
+    """Fork for `order`; True in the child, which has dropped all that is the zygote's."""
+    parent = os.getpid()
+    oom_kills = _oom_kills()
+    try:
+        pid = os.fork()
+    except OSError as e:
+        wire.close_fds(order.fds)
+        reason = f"the system refused to fork a worker ({e.strerror}); free memory or raise the process limit"
+        _tell(z, owner, {"op": "refused", "id": order.id, "reason": reason})
+        return False
+    if pid == 0:
+        _become_worker(z, parent)
+        return True
+    wire.close_fds(order.fds)
+    watch = os.pidfd_open(pid)
+    z.children[watch] = Child(order.id, pid, owner, oom_kills)
+    poller.register(watch, select.POLLIN)
+    _tell(z, owner, {"op": "started", "id": order.id, "pid": pid})
+    return False
+
+
+def _become_worker(z: Zygote, parent: int) -> None:
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the line above
+        os._exit(1)
+    os.setsid()
+    _prctl(_PR_SET_NAME, b"lk-worker")
+    for end in [*z.askers.values(), z.door]:
+        end.close()
+    wire.close_fds(tuple(z.children))
+    _reseed()
+
+
+def _reseed() -> None:
+    """Two forked workers must not draw the same random numbers; `random` sees to itself at a fork."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+def _bury(z: Zygote, poller: select.poll, watch: int, *, kill: bool = False) -> None:
+    """Reap one worker, with what is left of its process group, and report it to its owner."""
+    child = z.children.pop(watch)
+    poller.unregister(watch)
+    os.close(watch)
+    if kill:
+        os.kill(child.pid, signal.SIGKILL)
+    _, status, usage = os.wait4(child.pid, 0)
+    _kill_group(child.pid)
+    code = os.waitstatus_to_exitcode(status)
+    oom = code == -signal.SIGKILL and _oom_kills() > child.oom_kills
+    peak = usage.ru_maxrss * 1024
+    _tell(z, child.owner, {"op": "exited", "id": child.id, "pid": child.pid, "code": code, "oom": oom, "peak": peak})
+
+
+def _kill_group(leader: int) -> None:
+    """Kill what a dead worker's cells started and left; a group that is empty or not ours any more is no error."""
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def _forget(z: Zygote, poller: select.poll, fd: int) -> None:
+    """An asker is gone: so are its workers."""
+    poller.unregister(fd)
+    z.askers.pop(fd).close()
+    for watch in [w for w, child in z.children.items() if child.owner == fd]:
+        _bury(z, poller, watch, kill=True)
+
+
+def _tell(z: Zygote, owner: int, message: dict[str, object]) -> None:
+    """An owner that is gone or stuck is dealt with when its end closes."""
+    asker = z.askers.get(owner)
+    if asker is None:
+        return
+    try:
+        wire.send(asker, message)
+    except wire.PeerGone:
+        return
+
+
+def _warm(z: Zygote) -> None:
+    """Import one wanted module, if it comes from the installation (a notebook's own `pandas.py` does not)."""
+    name = z.wanted.pop(0)
+    z.tried.add(name)
+    if name in sys.modules or not _is_installed(name.partition(".")[0]):
+        return
+    try:
+        importlib.import_module(name)
+    except Exception:  # the session's own import will show the error, in the cell where it belongs
+        return
+    gc.collect()
+    gc.freeze()
+
+
+def _is_installed(top: str) -> bool:
+    spec = PathFinder.find_spec(top, [p for p in sys.path if "site-packages" in p or "dist-packages" in p])
+    return spec is not None
+
+
+def _oom_kills() -> int:
+    """How many processes the machine's out-of-memory killer has killed; 0 where the system does not say."""
+    try:
+        with open("/proc/vmstat", "rb") as f:
+            return next((int(line.split()[1]) for line in f if line.startswith(b"oom_kill ")), 0)
+    except OSError:
+        return 0
+
+
+def _prctl(option: int, value: int | bytes) -> None:
+    libc: Callable[..., int] = ctypes.CDLL(None, use_errno=True).prctl
+    libc(option, value, 0, 0, 0)
+
+
+def _tail(text: str) -> str:
+    return text[-4000:]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(int(sys.argv[1]), sys.argv[2]))
