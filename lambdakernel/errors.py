@@ -14,7 +14,9 @@ class BadSetting(LambdaKernelError):
     """A setting's text does not fit it."""
 
     def __init__(self, name: str, text: str, fits: str) -> None:
-        super().__init__(f"setting {name!r} is {text!r}, but takes {fits}. Change or unset LAMBDAKERNEL_{name.upper()}.")
+        super().__init__(
+            f"setting {name!r} is {text!r}, but takes {fits}. Change or unset LAMBDAKERNEL_{name.upper()}."
+        )
         self.name = name
 
 
@@ -22,7 +24,9 @@ class BadConnectionFile(LambdaKernelError):
     """The connection file that Jupyter named cannot be used."""
 
     def __init__(self, path: str, why: str) -> None:
-        super().__init__(f"connection file {path!r}: {why}. Start the kernel again from Jupyter, which writes a new one.")
+        super().__init__(
+            f"connection file {path!r}: {why}. Start the kernel again from Jupyter, which writes a new one."
+        )
         self.path = path
 
 
@@ -41,4 +45,16 @@ class NoWorker(LambdaKernelError):
     """No worker can be had, so nothing ran."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"no worker could be started: {why}. Nothing ran and nothing is lost; run the cell again to try again.")
+        super().__init__(
+            f"no worker could be started: {why}. Nothing ran and nothing is lost; run the cell again to try again."
+        )
+
+
+class NotSaved(LambdaKernelError):
+    """A cell ran, but the store refused its changes."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"the cell ran, but its changes could not be saved: {why}. The values live on in this worker, and the"
+            " next cell saves them once the cause is gone."
+        )

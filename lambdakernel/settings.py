@@ -38,7 +38,20 @@ class Settings(NamedTuple):
     parallel_workers: int = 0
     """Most workers one `%%parallel` uses at a time. 0: as many as there are processors we may use."""
 
-    preload: tuple[str, ...] = ("numpy", "pandas", "matplotlib", "matplotlib.pyplot", "scipy", "sklearn", "polars")
+    idle_s: float = 3600.0
+    """Seconds without a request after which an idle kernel gives its worker and zygote back; the variables are in the
+    store, and the next cell finds them. Not while a resident value, a widget, a thread or a task lives. 0: never.
+    Default an hour: the first cell after that waits about as long as a kernel takes to start."""
+
+    preload: tuple[str, ...] = (
+        "numpy",
+        "pandas",
+        "matplotlib",
+        "matplotlib.pyplot",
+        "scipy",
+        "sklearn",
+        "polars",
+    )
     """Modules that the zygote imports once a session has used them, so that the next worker is born with them.
     Only well-kept libraries that are safe to fork after import belong here."""
 
@@ -104,8 +117,10 @@ def default_store(environ: Mapping[str, str] = os.environ) -> str:
 
     A missing or unwritable home is not decided here: whoever opens the store says what to do.
     """
-    data = environ.get("XDG_DATA_HOME") or os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".local", "share")  # noqa: PTH111, PTH118 -- pathlib is not worth its import in the front
-    return os.path.join(data, "lambdakernel", "store")  # noqa: PTH118
+    data = environ.get("XDG_DATA_HOME") or os.path.join(
+        environ.get("HOME") or os.path.expanduser("~"), ".local", "share"
+    )
+    return os.path.join(data, "lambdakernel", "store")
 
 
 def session_name(settings: Settings, environ: Mapping[str, str], fallback: str) -> str:

@@ -18,6 +18,7 @@ import select
 import socket
 import sys
 import time
+from typing import Any
 
 from lambdakernel.executors import wire
 from lambdakernel.executors.base import Event, ExecutorLost, Exited, Invocation, Refused, Started
@@ -82,13 +83,18 @@ class LocalExecutor:
         return self._end.fileno()
 
     def start(self, invocation: Invocation, fds: tuple[int, ...] = ()) -> None:
-        order = {"op": "fork", "id": invocation.id, "role": invocation.role, "params": dict(invocation.params)}
+        order = {
+            "op": "fork",
+            "id": invocation.id,
+            "role": invocation.role,
+            "params": dict(invocation.params),
+        }
         self._send(order, fds)
 
     def warm(self, modules: tuple[str, ...]) -> None:
         self._send({"op": "warm", "modules": list(modules)})
 
-    def _send(self, order: dict[str, object], fds: tuple[int, ...] = ()) -> None:
+    def _send(self, order: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
         try:
             wire.send(self._end, order, fds)
         except (wire.PeerGone, BlockingIOError) as e:
@@ -105,6 +111,11 @@ class LocalExecutor:
             found.append(self._lost)
         return found
 
+    def release(self) -> None:
+        """End an idle zygote; its directory stays, for the next one."""
+        self._send({"op": "end"})
+        self.close(2.0)
+
     def close(self, deadline_s: float) -> None:
         """End all workers that were started here; where the zygote is ours, end it too and reap it."""
         self._end.close()
@@ -118,7 +129,14 @@ def _event(message: dict[str, object]) -> Event:
             return Started(id, pid)
         case {"op": "refused", "id": str(id), "reason": str(reason)}:
             return Refused(id, reason)
-        case {"op": "exited", "id": str(id), "pid": int(pid), "code": int(code), "oom": bool(oom), "peak": int(peak)}:
+        case {
+            "op": "exited",
+            "id": str(id),
+            "pid": int(pid),
+            "code": int(code),
+            "oom": bool(oom),
+            "peak": int(peak),
+        }:
             return Exited(id, pid, code, oom, peak)
         case {"op": "broken", "reason": str(reason)}:
             return ExecutorLost(reason)

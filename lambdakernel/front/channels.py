@@ -26,7 +26,13 @@ class ClientPorts:
     """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], connection: Connection) -> None:
-        kinds = {"shell": zmq.ROUTER, "control": zmq.ROUTER, "stdin": zmq.ROUTER, "iopub": zmq.XPUB, "hb": zmq.REP}
+        kinds = {
+            "shell": zmq.ROUTER,
+            "control": zmq.ROUTER,
+            "stdin": zmq.ROUTER,
+            "iopub": zmq.XPUB,
+            "hb": zmq.REP,
+        }
         self._sockets: dict[str, zmq.Socket[bytes]] = {}
         for channel, kind in kinds.items():
             socket = self._sockets[channel] = context.socket(kind)

@@ -51,11 +51,15 @@ class RetireWorker(NamedTuple):
     generation: int
 
 
+class Rest(NamedTuple):
+    """No worker is wanted until a request comes: give everything back that costs memory."""
+
+
 class Leave(NamedTuple):
     """The kernel is done: its shutdown was answered."""
 
 
-Action = ToWorker | ToClient | Publish | StartWorker | RetireWorker | Leave
+Action = ToWorker | ToClient | Publish | StartWorker | RetireWorker | Rest | Leave
 
 
 class Outstanding:
@@ -142,7 +146,13 @@ class Lane:
         """The worker's message on shell or control, on its way to the client."""
         item = self._sent.pop((channel, parent_id(frames)), None)
         actions: list[Action] = [ToClient(channel, frames)]
-        if self.cold and item is not None and item.is_cell and item.channel == "shell" and generation == self.generation:
+        if (
+            self.cold
+            and item is not None
+            and item.is_cell
+            and item.channel == "shell"
+            and generation == self.generation
+        ):
             actions += self._after_cold_cell(item, frames)
         return actions
 
@@ -175,6 +185,9 @@ class Lane:
                 return self._on_ready(message)
             case {"said": "resident", "names": list(names)}:
                 self.resident = tuple(str(n) for n in names)
+            case {"said": "idle"} if not self._sent and not self._waiting and not self.closing:
+                self._wanted = self.ready = False
+                return [RetireWorker(self.generation)]
         return []
 
     def _on_ready(self, message: dict[str, Any]) -> list[Action]:
@@ -213,6 +226,8 @@ class Lane:
         """A worker is gone, wanted or not; everything that it said on its link was heard before."""
         if generation != self.generation:
             return []
+        if not self._wanted:
+            return [Rest()]
         was_ready, self.ready, self._wanted = self.ready, False, False
         if self.closing:
             return self._close_for(exited)
@@ -220,7 +235,9 @@ class Lane:
         if not was_ready:
             self._boot_failures += 1
             if self._boot_failures >= MAX_BOOT_FAILURES:
-                return self._give_up(f"{self._boot_failures} in a row ended before they were ready; the last {exited.reason()}")
+                return self._give_up(
+                    f"{self._boot_failures} in a row ended before they were ready; the last {exited.reason()}"
+                )
         return [*self._refuse_deadly(), *self._ensure()]
 
     def _settle(self, exited: Exited) -> None:
@@ -267,7 +284,9 @@ class Lane:
 
     # -- answers of our own
 
-    def _verdict(self, item: Outstanding, loss: WorkerLost, committed: dict[str, Any] | None, count: int) -> list[Action]:
+    def _verdict(
+        self, item: Outstanding, loss: WorkerLost, committed: dict[str, Any] | None, count: int
+    ) -> list[Action]:
         if not item.started:
             return self._abort(item)
         if committed is None:
@@ -308,7 +327,11 @@ class Lane:
         if not self._signer.is_genuine(request):
             return []
         reply = self._signer.message(
-            kind, content, parent=request.header, metadata={"status": content["status"]}, idents=request.idents
+            kind,
+            content,
+            parent=request.header,
+            metadata={"status": content["status"]},
+            idents=request.idents,
         )
         status = [self.status(state, request.header) for state in ("busy", "idle")]
         return [

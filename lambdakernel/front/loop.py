@@ -85,11 +85,11 @@ class Front:
             self._expire()
         return 0
 
-    def _timeout_ms(self) -> float | None:
+    def _timeout_ms(self) -> int | None:
         ends = [w.drained_at for w in self._workers.values() if w.drained_at]
         if self._deadline is not None:
             ends.append(self._deadline)
-        return max(0.0, min(ends) - time.monotonic()) * 1000 if ends else None
+        return max(0, int((min(ends) - time.monotonic()) * 1000) + 1) if ends else None
 
     def _turn(self, ready: dict[Any, int]) -> None:
         for worker in list(self._workers.values()):
@@ -288,6 +288,8 @@ class Front:
                     self._start(generation)
                 case lanes.RetireWorker(generation):
                     self._retire(self._workers[generation])
+                case lanes.Rest():
+                    self._rest()
                 case lanes.Leave():
                     self._leaving = True
 
@@ -330,6 +332,13 @@ class Front:
             wire.send(worker.link, {"do": "retire"})
         except (wire.PeerGone, OSError):
             return
+
+    def _rest(self) -> None:
+        """End the zygote too; the next start makes another. What a cell waits for it then is an interpreter's start."""
+        if self._executor is not None:
+            self._poller.unregister(self._executor.fileno())
+            self._executor.release()
+            self._executor = None
 
     def _drop(self, worker: Worker) -> None:
         """Forget a worker that is gone, with its sockets and their files."""
@@ -384,5 +393,3 @@ def _watch_parent() -> int | None:
         return os.pidfd_open(parent)
     except OSError:
         return None
-
-

@@ -40,7 +40,7 @@ def _name_cells_after(front_pid: int) -> None:
     """Cell file names carry a process id; use the kernel's, so that breakpoints and sources outlive a worker."""
     import tempfile
 
-    prefix = os.path.join(tempfile.gettempdir(), f"ipykernel_{front_pid}")  # noqa: PTH118
+    prefix = os.path.join(tempfile.gettempdir(), f"ipykernel_{front_pid}")
 
     def get_tmp_directory() -> str:
         return prefix
@@ -147,5 +147,3 @@ class WorkerApp(IPKernelApp):
                 main_loop.call_soon_threadsafe(main_loop.stop)
 
         control_loop.add_callback(control_loop.add_handler, self.link.fileno(), hear, control_loop.READ)
-
-

@@ -41,7 +41,9 @@ class WorkerKernel(IPythonKernel):
         if status != "starting":  # the kernel started when the front did
             super()._publish_status(status, channel, parent)
 
-    async def do_execute(self, code: str, silent: bool, *args: Any, cell_meta: Any = None, cell_id: Any = None, **kwargs: Any) -> dict[str, Any]:  # noqa: E501
+    async def do_execute(
+        self, code: str, silent: bool, *args: Any, cell_meta: Any = None, cell_id: Any = None, **kwargs: Any
+    ) -> dict[str, Any]:
         msg_id = self.get_parent("shell")["header"]["msg_id"]
         self.link.say("started", msg_id=msg_id)
         reply = await super().do_execute(code, silent, *args, cell_meta=cell_meta, cell_id=cell_id, **kwargs)

@@ -67,6 +67,7 @@ class Zygote:
     children: dict[int, Child] = field(default_factory=dict)
     wanted: list[str] = field(default_factory=list)
     tried: set[str] = field(default_factory=set)
+    keep_directory: bool = False
 
 
 def main(fd: int, directory: str) -> int:
@@ -84,7 +85,8 @@ def main(fd: int, directory: str) -> int:
     gc.freeze()
     order = _serve(zygote)
     if order is None:
-        shutil.rmtree(directory, ignore_errors=True)
+        if not zygote.keep_directory:
+            shutil.rmtree(directory, ignore_errors=True)
         return 0
     return int(importlib.import_module(_ROLES[order.role]).run(order.params, order.fds))
 
@@ -104,6 +106,8 @@ def _open_door(directory: str) -> socket.socket:
     door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     old = os.umask(0o177)
     try:
+        if os.path.exists(zygote_address(directory)):  # an earlier zygote's
+            os.unlink(zygote_address(directory))
         door.bind(zygote_address(directory))
     finally:
         os.umask(old)
@@ -153,6 +157,9 @@ def _hear(z: Zygote, poller: select.poll, fd: int) -> Order | None:
     if received is None:
         return None
     message, fds = received
+    if message["op"] == "end":
+        z.keep_directory = True
+        return None
     if message["op"] == "warm":
         z.wanted += [m for m in message["modules"] if m not in z.tried and m not in z.wanted]
         return None
@@ -213,7 +220,11 @@ def _bury(z: Zygote, poller: select.poll, watch: int, *, kill: bool = False) -> 
     code = os.waitstatus_to_exitcode(status)
     oom = code == -signal.SIGKILL and _oom_kills() > child.oom_kills
     peak = usage.ru_maxrss * 1024
-    _tell(z, child.owner, {"op": "exited", "id": child.id, "pid": child.pid, "code": code, "oom": oom, "peak": peak})
+    _tell(
+        z,
+        child.owner,
+        {"op": "exited", "id": child.id, "pid": child.pid, "code": code, "oom": oom, "peak": peak},
+    )
 
 
 def _kill_group(leader: int) -> None:

@@ -1,0 +1,230 @@
+"""What makes a worker's variables outlive it: the namespace, attached before the first cell and committed after each.
+
+Theory of operation
+- Attaching binds no variable. It restores ambient state and history, and learns what the store holds.
+- Before a cell, the shell hands its syntax tree to `before`, which loads what the cell can reach.
+- After a cell and before its reply, `after` publishes one delta. The reply is the promise that it is durable.
+- What changes outside cells (widget callbacks, tasks, threads of the user) is committed soon after by `soon`, on the
+  main thread while it is idle; and by the next cell at the latest.
+- If the store cannot be used, no cell runs: it says why and what to do, and the next cell tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import kvs
+from lambdakernel.errors import LambdaKernelError, NotSaved
+from lambdakernel.session import Opened, hold, name_of, space_of
+from lambdakernel.settings import Settings
+from lambdakernel.state import Attached, Cell, Committed, Namespace
+from lambdakernel.worker import history
+
+SOON_S = 0.15
+"""Seconds from a change outside a cell to its commit: long enough to gather a slider's events into one."""
+SYNC_S = 0.8
+"""Seconds from a commit to the flush that lets it survive a power loss."""
+RECENT = 32
+"""Cells whose outcome a new worker reports, so that the front can answer for one that died after its commit."""
+
+
+class Durable:
+    """See the module. Owned by the kernel; used on the main thread, but for `close`."""
+
+    def __init__(self, kernel: Any, settings: Settings, params: dict[str, Any]) -> None:
+        self._kernel = kernel
+        self._settings = settings
+        self._params = params
+        self._ignored = dict(kernel.shell.user_ns)
+        self._threads = set(threading.enumerate())
+        self._opened: Opened | None = None
+        self._failure: Exception | None = None
+        self._soon: asyncio.TimerHandle | None = None
+        self._sync: asyncio.TimerHandle | None = None
+        self._modules = set(sys.modules)
+        self._news = ""
+        self.namespace: Namespace | None = None
+        self.attached: Attached | None = None
+        self.session = name_of(settings, os.environ, params["key"])
+
+    # -- attaching
+
+    def attach(self) -> None:
+        """Open the session; a failure is kept and told to the cell that needs it."""
+        try:
+            opened = hold(space_of(self._settings, os.environ, self.session), self.session, self._params["front_pid"])
+            worker = f"worker {os.getpid()}"
+            namespace = Namespace(self._kernel.shell.user_ns, opened.replica, ignore=self._ignored, worker=worker)
+            self.attached = namespace.attach()
+        except (kvs.KvsError, LambdaKernelError, OSError) as e:
+            self._failure = e
+            return
+        self._opened, self.namespace, self._failure = opened, namespace, None
+        history.restore(self._kernel.shell, self.attached.cells)
+        if self.attached.resumed and self._params["generation"] == 1 and self.attached.names:
+            self._news = history.resumed_line(self.session, self.attached)
+
+    def committed_cells(self) -> dict[str, dict[str, Any]]:
+        """Replies of the last cells in the store, by the request that ran them."""
+        cells = self.attached.cells[-RECENT:] if self.attached else ()
+        return {cell.msg_id: history.reply_of(cell) for cell in cells if cell.msg_id}
+
+    def ready(self) -> Namespace:
+        """The namespace, opened now if it could not be before.
+
+        Raises:
+            kvs.KvsError, LambdaKernelError, OSError: it still cannot; says what to do.
+        """
+        if self.namespace is None:
+            self.attach()
+        if self.namespace is None:
+            assert self._failure is not None
+            raise self._failure
+        return self.namespace
+
+    def news(self) -> str:
+        """What the user should be told once, in the first cell: that the session was resumed."""
+        news, self._news = self._news, ""
+        return news
+
+    # -- around a cell
+
+    def before(self, nodes: Sequence[Any]) -> None:
+        """Load what the cell can reach.
+
+        Raises:
+            ResidentLost, ValueDamaged: a name that the cell reads cannot be had; nothing ran.
+            kvs.KvsError: the store cannot be used; nothing ran.
+        """
+        namespace = self.ready()
+        namespace.refresh()
+        if self._user_runs_outside_cells():
+            namespace.touch_all()
+        namespace.prepare(list(nodes))
+
+    def after(self, cell: Cell | None) -> Committed | None:
+        """Publish what changed. None if there is no namespace, in which case no cell ran.
+
+        Raises:
+            NotSaved: the store refused (full, read-only, gone); the values live on in this worker, and the next
+                commit tries again.
+        """
+        if self.namespace is None:
+            return None
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+        if self._user_runs_outside_cells():
+            self.namespace.touch_all()
+        try:
+            committed = self.namespace.commit(cell)
+        except (kvs.KvsError, OSError) as e:
+            raise NotSaved(str(e)) from e
+        self._flush_later()
+        self._tell(committed)
+        return committed
+
+    def _tell(self, committed: Committed) -> None:
+        if committed.resident or committed.deleted:
+            names = [f"{r.path} ({r.type})" for r in self.residents()]
+            self._kernel.link.say("resident", names=names[:20])
+        fresh = set(sys.modules) - self._modules
+        if fresh:
+            self._modules |= fresh
+            wanted = [m for m in self._settings.preload if m in fresh]
+            if wanted:
+                self._kernel.link.say("modules", names=wanted)
+
+    def residents(self) -> list[Any]:
+        return [] if self.namespace is None else list(self.namespace.residents())
+
+    def is_pinned(self) -> bool:
+        """Whether something lives here that would be lost with this worker."""
+        return self.namespace is None or bool(self.namespace.residents()) or self._user_runs_outside_cells()
+
+    # -- outside cells
+
+    def soon(self) -> None:
+        """Something ran that was no cell: commit what it changed, once things are quiet. From any thread."""
+        self._kernel.main_loop.call_soon_threadsafe(self._arm)
+
+    def _arm(self) -> None:
+        if self.namespace is None:
+            return
+        self.namespace.touch_all()
+        if self._soon is None:
+            self._soon = asyncio.get_event_loop().call_later(SOON_S, self._commit_soon)
+
+    def _commit_soon(self) -> None:
+        self._soon = None
+        if self._kernel.running_cells:
+            return  # that cell's commit has it
+        try:
+            self.after(None)
+        except NotSaved as e:
+            self._kernel.log.error("%s", e)
+
+    def _user_runs_outside_cells(self) -> bool:
+        """Whether a thread or task that a cell started is still there, so that any name may change at any time."""
+        live = self._kernel.shell.user_ns
+        frames: dict[int, Any] = {}
+        if threading.active_count() > len(self._threads):
+            frames = sys._current_frames()
+        for thread in threading.enumerate() if frames else ():
+            if thread not in self._threads and _runs_user_code(frames.get(thread.ident or 0), live):
+                return True
+        current = asyncio.current_task()
+        tasks = asyncio.all_tasks()
+        return any(task is not current and _is_users(task, live) for task in tasks) if len(tasks) > 1 else False
+
+    # -- power loss
+
+    def _flush_later(self) -> None:
+        if self._settings.durability == "process" and self._sync is None:
+            self._sync = asyncio.get_event_loop().call_later(SYNC_S, self._start_flush)
+
+    def _start_flush(self) -> None:
+        self._sync = None
+        if self._opened is not None:
+            threading.Thread(target=_flush, args=(self._opened, self._kernel.log), name="lk-sync", daemon=True).start()
+
+    # -- the end
+
+    def close(self, *, forget: bool) -> None:
+        """Release the session; with `forget`, one that nobody named is deleted."""
+        if self._opened is not None:
+            self._opened.close(forget=forget)
+            self._opened = None
+
+
+def _flush(opened: Opened, log: Any) -> None:
+    try:
+        opened.replica.sync()
+    except (kvs.KvsError, OSError) as e:
+        log.error("could not flush the store to disk: %s", e)
+
+
+def _runs_user_code(frame: Any, live: dict[str, Any]) -> bool:
+    while frame is not None:
+        if frame.f_globals is live:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _is_users(task: Any, live: dict[str, Any]) -> bool:
+    """Whether a task runs code of the notebook, at any depth of its awaits."""
+    awaited = task.get_coro()
+    for _ in range(64):
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
+        if frame is None:
+            return False
+        if frame.f_globals is live:
+            return True
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+    return False
