@@ -58,3 +58,26 @@ class NotSaved(LambdaKernelError):
             f"the cell ran, but its changes could not be saved: {why}. The values live on in this worker, and the"
             " next cell saves them once the cause is gone."
         )
+
+
+class ResidentLost(LambdaKernelError):
+    """A variable that could not move was lost with its worker."""
+
+    def __init__(self, name: str, path: str, type_name: str, reason: str, cell: int, worker: str) -> None:
+        where = f"cell In [{cell}]" if cell else "a callback"
+        culprit = f"{path} is {reason}" if path != name else f"it is {reason}"
+        super().__init__(
+            f"{name} is gone: {culprit} ({type_name}), which cannot leave the process that made it, and {worker} has"
+            f" ended. It was made by {where}: run that cell again, bind {name} anew, or `del {name}`."
+        )
+        self.name, self.path, self.cell = name, path, cell
+
+
+class ValueDamaged(LambdaKernelError):
+    """A stored value cannot be loaded."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(
+            f"{name} cannot be loaded: {why}. Every other variable can; bind {name} anew, or `del {name}`."
+        )
+        self.name = name

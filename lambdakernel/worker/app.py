@@ -32,7 +32,11 @@ def run(params: dict[str, Any], fds: tuple[int, ...]) -> int:
     _name_cells_after(int(params["front_pid"]))
     app = WorkerApp.instance(params=params, link=Link(fds[0]))
     app.initialize(list(params["argv"]))
-    app.start()
+    app.kernel.attach()
+    try:
+        app.start()
+    finally:
+        app.kernel.release()
     return 0
 
 

@@ -6,16 +6,29 @@ Nothing of ipykernel is replaced; each override adds one step around the method 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import signal
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from ipykernel.compiler import get_file_name
 from ipykernel.ipkernel import IPythonKernel
 from traitlets import Type, default
 
+from lambdakernel.errors import NotSaved
+from lambdakernel.state import Cell
+from lambdakernel.worker import processes
+from lambdakernel.worker.config import settings_of
+from lambdakernel.worker.durable import Durable
 from lambdakernel.worker.shell import NamespaceModule, WorkerShell
+
+COMM_MESSAGES = ("comm_open", "comm_msg", "comm_close")
+CLOSING_COMMIT_S = 1.0
+"""Seconds that a shutdown waits for the last commit of what changed outside cells."""
 
 
 class WorkerKernel(IPythonKernel):
@@ -25,6 +38,18 @@ class WorkerKernel(IPythonKernel):
     _execute_sleep = 0.0
     """ipykernel sleeps half a millisecond so that output precedes the reply; here the front keeps that order."""
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.settings = settings_of(self.parent)
+        self.main_loop = asyncio.get_event_loop()
+        self.running_cells = 0
+        self.cells_run = 0
+        self._forget = False
+        self._last_request = time.monotonic()
+        self.durable = Durable(self, self.settings, self.parent.params)
+        for kind in COMM_MESSAGES:
+            self.shell_handlers[kind] = self._then_commit(self.shell_handlers[kind])
+
     @default("user_module")
     def _default_user_module(self) -> NamespaceModule:
         return NamespaceModule("__main__", "Automatically created module for IPython interactive environment")
@@ -33,21 +58,89 @@ class WorkerKernel(IPythonKernel):
     def link(self) -> Any:
         return self.parent.link
 
+    def attach(self) -> None:
+        """Find the session's state; afterwards cells are durable."""
+        self.durable.attach()
+        self.shell.durable = self.durable
+
     def announce(self) -> None:
         """Tell the front that this worker can take requests."""
-        self.link.say("ready", execution_count=self.shell.execution_count, committed={})
+        self.link.say(
+            "ready",
+            execution_count=self.shell.execution_count,
+            committed=self.durable.committed_cells(),
+            cold=self.settings.cold,
+        )
+
+        self._rest_when_idle()
+
+    def _rest_when_idle(self) -> None:
+        """Offer to end after `idle_s` without a request; the front decides, since one may be on its way."""
+        if self.settings.idle_s <= 0:
+            return
+        left = self._last_request + self.settings.idle_s - time.monotonic()
+        if left <= 0:
+            if not self.running_cells and not self.comm_manager.comms and not self.durable.is_pinned():
+                self.link.say("idle")
+            left = self.settings.idle_s
+        self.main_loop.call_later(left, self._rest_when_idle)
+
+    def set_parent(self, ident: Any, parent: Any, channel: str = "shell") -> None:
+        self._last_request = time.monotonic()
+        super().set_parent(ident, parent, channel)
 
     def _publish_status(self, status: str, channel: str, parent: Any = None) -> None:
         if status != "starting":  # the kernel started when the front did
             super()._publish_status(status, channel, parent)
 
-    async def do_execute(
-        self, code: str, silent: bool, *args: Any, cell_meta: Any = None, cell_id: Any = None, **kwargs: Any
+    # -- cells
+
+    async def do_execute(  # type: ignore[override]
+        self,
+        code: str,
+        silent: bool,
+        store_history: bool = True,
+        user_expressions: Any = None,
+        allow_stdin: bool = False,
+        *,
+        cell_meta: Any = None,
+        cell_id: Any = None,
     ) -> dict[str, Any]:
         msg_id = self.get_parent("shell")["header"]["msg_id"]
         self.link.say("started", msg_id=msg_id)
-        reply = await super().do_execute(code, silent, *args, cell_meta=cell_meta, cell_id=cell_id, **kwargs)
-        return dict(reply)
+        started = time.time()
+        self.running_cells += 1
+        try:
+            reply: dict[str, Any] = await super().do_execute(
+                code, silent, store_history, user_expressions, allow_stdin, cell_meta=cell_meta, cell_id=cell_id
+            )
+        finally:
+            self.running_cells -= 1
+        self.cells_run += 1
+        if self.running_cells:  # a subshell's cell ended beside another: the other's commit has both
+            return reply
+        cell = None if silent or not store_history else _cell(code, msg_id, started, reply)
+        return self._commit(cell, reply)
+
+    def _commit(self, cell: Cell | None, reply: dict[str, Any]) -> dict[str, Any]:
+        """Make the cell durable; a reply that cannot promise that is an error."""
+        try:
+            self.durable.after(cell)
+        except NotSaved as e:
+            self.shell.showtraceback((type(e), e, None), exception_only=True)
+            return {**reply, "status": "error", "ename": "NotSaved", "evalue": str(e), "traceback": [str(e)]}
+        return reply
+
+    def _then_commit(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+        """A widget's callback may change variables: commit them soon."""
+
+        async def handle(stream: Any, ident: Any, message: Any) -> None:
+            result = handler(stream, ident, message)
+            if inspect.isawaitable(result):
+                await result
+            self.durable.soon()
+
+        return handle
 
     @contextmanager
     def _cancel_on_sigint(self, future: asyncio.Future[Any]) -> Iterator[None]:
@@ -62,6 +155,58 @@ class WorkerKernel(IPythonKernel):
             yield
         finally:
             signal.signal(signal.SIGINT, saved)
+
+    # -- the end, and what a client asks about
+
+    async def do_shutdown(self, restart: bool) -> dict[str, Any]:
+        """Save what changed outside cells; a restart seals the epoch, so that the next kernel begins empty."""
+        self._forget = not restart
+        if not self.running_cells:
+            await asyncio.to_thread(self._commit_on_main_thread)
+        if restart and self.durable.namespace is not None:
+            self.durable.namespace.begin_epoch()
+        reply = super().do_shutdown(restart)
+        return dict(await reply if inspect.isawaitable(reply) else reply)
+
+    def _commit_on_main_thread(self) -> None:
+        done = threading.Event()
+
+        def commit() -> None:
+            try:
+                if self.durable.namespace is not None and not self.running_cells:
+                    self.durable.namespace.touch_all()
+                    self.durable.after(None)
+            except NotSaved as e:
+                self.log.error("%s", e)
+            finally:
+                done.set()
+
+        self.main_loop.call_soon_threadsafe(commit)
+        done.wait(CLOSING_COMMIT_S)
+
+    def release(self) -> None:
+        """Let go of the session, after the last cell; called once, at the end of the process."""
+        self.durable.close(forget=self._forget)
+
+    async def usage_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """As ipykernel answers, with the memory and processor time of every process of the kernel."""
+        if self.session:
+            self.processes, content = processes.usage(self.parent.params["front_pid"], self.processes)
+            self.session.send(stream, "usage_reply", content, parent, ident)
+
+
+def _cell(code: str, msg_id: str, started: float, reply: dict[str, Any]) -> Cell:
+    return Cell(
+        number=int(reply["execution_count"]),
+        source=code,
+        msg_id=msg_id,
+        status=str(reply["status"]),
+        ename=str(reply.get("ename", "")),
+        evalue=str(reply.get("evalue", ""))[:2000],
+        filename=get_file_name(code),
+        started_s=started,
+        seconds=time.time() - started,
+    )
 
 
 def _cancel_unless_done(future: asyncio.Future[Any]) -> None:

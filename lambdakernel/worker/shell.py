@@ -2,14 +2,82 @@
 
 from __future__ import annotations
 
+from html import escape
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from ipykernel.zmqshell import ZMQInteractiveShell
+
+import kvs
+from lambdakernel.errors import LambdaKernelError
+
+if TYPE_CHECKING:
+    from lambdakernel.worker.durable import Durable
 
 
 class NamespaceModule(ModuleType):
     """`__main__` of a worker. Names that are in the store but not loaded yet come when they are asked for."""
 
+    def __getattr__(self, name: str) -> Any:
+        """Called only for a name that is not bound, by code that asks the module instead of naming a variable."""
+        durable = _durable_of(self)
+        if durable is not None and durable.namespace is not None and not name.startswith("__"):
+            durable.namespace.load([name])
+            if name in self.__dict__:
+                return self.__dict__[name]
+        raise AttributeError(f"module '__main__' has no attribute {name!r}")
+
+
+def _durable_of(module: NamespaceModule) -> Durable | None:
+    shell = WorkerShell._instance
+    return shell.durable if shell is not None and shell.user_module is module else None
+
 
 class WorkerShell(ZMQInteractiveShell):
-    """See the module."""
+    """See the module. `durable` is set by the kernel once the shell exists."""
+
+    durable: Durable | None = None
+
+    async def run_ast_nodes(self, nodelist: Any, cell_name: str, *args: Any, **kwargs: Any) -> bool:
+        """Load, then run; a name that cannot be had is this cell's error, and nothing of the cell runs."""
+        if self.durable is not None:
+            try:
+                self.durable.before(nodelist)
+            except (LambdaKernelError, kvs.KvsError, OSError) as e:
+                return self._refuse(e, kwargs.get("result"))
+            self._tell_news()
+        return bool(await super().run_ast_nodes(nodelist, cell_name, *args, **kwargs))
+
+    def _refuse(self, error: Exception, result: Any) -> bool:
+        if result is not None:
+            result.error_in_exec = error
+        self.showtraceback((type(error), error, None), exception_only=True)
+        return True
+
+    def _tell_news(self) -> None:
+        assert self.durable is not None
+        news = self.durable.news()
+        if news:
+            html = f'<div style="opacity:.65;font-size:90%">{escape(news)}</div>'
+            self.display_pub.publish({"text/plain": news, "text/html": html})
+
+    def complete(self, *args: Any, **kwargs: Any) -> Any:
+        self._load_all()
+        return super().complete(*args, **kwargs)
+
+    def object_inspect_mime(self, oname: str, *args: Any, **kwargs: Any) -> Any:
+        self._load(oname)
+        return super().object_inspect_mime(oname, *args, **kwargs)
+
+    def user_expressions(self, expressions: Any) -> Any:
+        if expressions:
+            self._load_all()
+        return super().user_expressions(expressions)
+
+    def _load_all(self) -> None:
+        if self.durable is not None and self.durable.namespace is not None:
+            self.durable.namespace.load_all()
+
+    def _load(self, expression: str) -> None:
+        if self.durable is not None and self.durable.namespace is not None:
+            self.durable.namespace.load([expression.partition(".")[0]])

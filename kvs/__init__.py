@@ -1,0 +1,59 @@
+"""A lattice-merged, tiered key-value store.
+
+    >>> import kvs
+    >>> store = kvs.open("/tmp/example-store")
+    >>> with store.space("notes").replica() as replica:
+    ...     dot = replica.publish({b"greeting": kvs.Value(b"hello")})
+    ...     replica.get(b"greeting")[0].value.payload
+    b'hello'
+
+Everything that other packages use is listed here.
+"""
+
+from kvs.causal import Dot, MultiValue, Sibling, VersionVector
+from kvs.clock import HybridClock
+from kvs.errors import (
+    BlobDamaged,
+    KvsError,
+    NotAuthentic,
+    ReadOnlyReplica,
+    SpaceHeld,
+    StoreDamaged,
+    StoreForeign,
+    StoreFull,
+    StoreUnusable,
+)
+from kvs.replica import Collected, Commit, Replica, Value, Version
+from kvs.settings import Settings
+from kvs.space import LaneInfo, Space
+from kvs.store import SpaceInfo, Store, open
+from kvs.tiers.blobs import BlobRef
+
+__all__ = [
+    "BlobDamaged",
+    "BlobRef",
+    "Collected",
+    "Commit",
+    "Dot",
+    "HybridClock",
+    "KvsError",
+    "LaneInfo",
+    "MultiValue",
+    "NotAuthentic",
+    "ReadOnlyReplica",
+    "Replica",
+    "Settings",
+    "Sibling",
+    "Space",
+    "SpaceHeld",
+    "SpaceInfo",
+    "Store",
+    "StoreDamaged",
+    "StoreForeign",
+    "StoreFull",
+    "StoreUnusable",
+    "Value",
+    "Version",
+    "VersionVector",
+    "open",
+]

@@ -1,0 +1,40 @@
+"""Settings of kvs, each with its unit, its default and the reason for it; read from `KVS_*` here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Settings(NamedTuple):
+    """Frozen settings of one store."""
+
+    durability: str = "process"
+    """What `publish` promises when it returns: `process` (survives kill -9 of everything), `disk` (power loss too)."""
+
+    inline_limit_bytes: int = 65536
+    """Payloads up to this size live in the lane's log, larger ones in a blob file: below it a file costs more."""
+
+    retain_bytes: int = 1 << 30
+    """Bytes of superseded versions that a space keeps for time travel before `collect` drops the oldest."""
+
+    retain_s: float = 60.0
+    """Seconds that a superseded version or an unreferenced blob is kept whatever its size: a reader may still hold it."""
+
+    allow_network: bool = False
+    """Accept a network file system, on which locks and maps cannot be relied on."""
+
+
+def from_env(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Defaults with every `KVS_*` variable applied.
+
+    Raises:
+        ValueError: a variable's text is no number where one is needed.
+    """
+    values: dict[str, object] = {}
+    for name, default in Settings._field_defaults.items():
+        text = environ.get("KVS_" + name.upper())
+        if text is not None:
+            values[name] = text not in ("", "0") if isinstance(default, bool) else type(default)(text)
+    return Settings()._replace(**values)  # type: ignore[arg-type]

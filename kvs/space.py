@@ -1,0 +1,205 @@
+"""A space: one namespace of a store, with its lanes, its blobs and its own key.
+
+A lane is claimed by an exclusive lock on a file, which the system releases when its holder dies, however it dies. So
+a crash leaves nothing behind that would hinder the next writer, and no lane ever has two.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from weakref import WeakSet
+
+from kvs.clock import HybridClock
+from kvs.errors import SpaceHeld, StoreUnusable
+from kvs.replica import Replica
+from kvs.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class LaneInfo:
+    """A lane, whether a live process holds it, and what its last holder said of itself."""
+
+    id: int
+    held: bool
+    owner: Mapping[str, str | int]
+
+
+class Space:
+    """See the module. Costs nothing until a replica or a reader is made."""
+
+    def __init__(self, name: str, directory: str, key: bytes, settings: Settings) -> None:
+        self.name = name
+        self._directory = directory
+        self._key = key
+        self._settings = settings
+
+    @property
+    def directory(self) -> str:
+        return self._directory
+
+    def exists(self) -> bool:
+        return os.path.exists(f"{self._directory}/name")
+
+    def replica(self, owner: Mapping[str, str | int] | None = None, *, clock: HybridClock | None = None) -> Replica:
+        """A replica that writes the lowest free lane; `owner` is what `lanes` tells others of its holder.
+
+        Raises:
+            StoreUnusable: the directory cannot be written.
+        """
+        self._create()
+        claim = self._claim({"pid": os.getpid(), **(owner or {})})
+        try:
+            return _Holder(self, claim, clock or HybridClock())
+        except BaseException:
+            claim.release()
+            raise
+
+    def reader(self) -> Replica:
+        """The same reads without a lane: any number of processes may have one.
+
+        Raises:
+            StoreUnusable: there is nothing to read yet.
+        """
+        if not self.exists():
+            raise StoreUnusable(self._directory, "the space does not exist", "Write to it first.")
+        return Replica(self.name, self._directory, self._key, self._settings, lane=None, clock=HybridClock())
+
+    def lanes(self) -> list[LaneInfo]:
+        """Every lane, in order."""
+        if not self.exists():
+            return []
+        return [_lane_info(self._owner_path(lane), lane) for lane in self._lane_numbers()]
+
+    def delete(self, *, force: bool = False) -> None:
+        """Remove the space with everything in it.
+
+        Raises:
+            SpaceHeld: a live process writes to it, and `force` was not given.
+        """
+        held = [lane for lane in self.lanes() if lane.held]
+        if held and not force:
+            raise SpaceHeld(self.name, held[0].owner.get("pid", "unknown"))
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _create(self) -> None:
+        try:
+            for folder in ("lanes", "blobs"):
+                os.makedirs(f"{self._directory}/{folder}", 0o700, exist_ok=True)
+            if not self.exists():
+                temporary = f"{self._directory}/.name-{os.getpid()}"
+                write_private(temporary, self.name.encode())
+                os.rename(temporary, f"{self._directory}/name")
+        except OSError as e:
+            raise StoreUnusable(self._directory, e.strerror or str(e), "Give its owner write permission.") from e
+
+    def _claim(self, owner: Mapping[str, str | int]) -> Claim:
+        lane = 0
+        while True:
+            os.makedirs(f"{self._directory}/lanes/{lane}", 0o700, exist_ok=True)
+            claim = Claim.attempt(self._owner_path(lane), lane)
+            if claim is not None:
+                claim.tell(owner)
+                return claim
+            lane += 1
+
+    def _lane_numbers(self) -> list[int]:
+        return sorted(int(entry) for entry in os.listdir(f"{self._directory}/lanes"))
+
+    def _owner_path(self, lane: int) -> str:
+        return f"{self._directory}/lanes/{lane}/owner"
+
+
+class Claim:
+    """An exclusive lock on a lane, held by this process alone: a forked child drops its copy."""
+
+    def __init__(self, fd: int, lane: int) -> None:
+        self._fd = fd
+        self.lane = lane
+        _CLAIMS.add(self)
+
+    @classmethod
+    def attempt(cls, path: str, lane: int) -> Claim | None:
+        """The lock, or None if another holds it."""
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        return cls(fd, lane)
+
+    def tell(self, owner: Mapping[str, str | int]) -> None:
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, json.dumps(dict(owner)).encode(), 0)
+
+    def release(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+_CLAIMS: WeakSet[Claim] = WeakSet()
+
+
+def _drop_claims_in_child() -> None:
+    """A lock lives as long as any copy of its descriptor; a cell's own forks must not keep a dead worker's."""
+    for claim in list(_CLAIMS):
+        claim.release()
+
+
+os.register_at_fork(after_in_child=_drop_claims_in_child)
+
+
+class _Holder(Replica):
+    """A replica with the claim on its lane."""
+
+    def __init__(self, space: Space, claim: Claim, clock: HybridClock) -> None:
+        self._claim = claim
+        super().__init__(space.name, space._directory, space._key, space._settings, lane=claim.lane, clock=clock)
+
+    def close(self) -> None:
+        super().close()
+        self._claim.release()
+
+
+def _lane_info(path: str, lane: int) -> LaneInfo:
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return LaneInfo(lane, False, {})
+    try:
+        return LaneInfo(lane, _is_locked(fd), _owner(os.pread(fd, 65536, 0)))
+    finally:
+        os.close(fd)
+
+
+def _is_locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _owner(data: bytes) -> Mapping[str, str | int]:
+    """What the holder said; a half-written line says nothing."""
+    try:
+        said = json.loads(data)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def write_private(path: str, data: bytes) -> None:
+    """A new file that only its owner may read, whole on disk before this returns."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,178 @@
+"""A store: a directory (0700) of spaces, and beside it the key that makes its records authentic.
+
+Whoever holds the key can write values that others will load, so it lies beside the directory and not in it: a copy
+of the directory, an archive or a share, does not carry it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from kvs import seal
+from kvs.errors import KvsError, StoreForeign, StoreUnusable
+from kvs.settings import Settings
+from kvs.space import Space, write_private
+from kvs.tiers.node import FORMAT
+
+_NETWORK = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "glusterfs", "lustre", "afs", "gpfs")
+_WRITE_REMEDY = "Choose a directory that you own (a setting names it), or give it back its permissions."
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceInfo:
+    """A space as a listing shows it; `damage` is empty where it is whole."""
+
+    name: str
+    directory: str
+    nbytes: int
+    modified_s: float
+    damage: str
+
+
+class Store:
+    """See the module."""
+
+    def __init__(self, path: str, key: bytes, settings: Settings) -> None:
+        self.path = path
+        self._key = key
+        self._settings = settings
+
+    def space(self, name: str) -> Space:
+        """The space of that name, which may be any text; nothing is created before it is written."""
+        directory = f"{self.path}/spaces/{seal.name_hash(name)}"
+        return Space(name, directory, seal.space_key(self._key, name), self._settings)
+
+    def spaces(self) -> list[SpaceInfo]:
+        """Every space; one that is damaged is named, not raised."""
+        return [_space_info(entry.path) for entry in os.scandir(f"{self.path}/spaces") if entry.is_dir()]
+
+
+def open(location: str | Path, settings: Settings | None = None) -> Store:
+    """The store at a path or `file://` URL, created if there is none.
+
+    Raises:
+        StoreUnusable: it cannot be read or written, or lies on a network.
+        StoreForeign: the directory holds something else, or a newer format; nothing was touched.
+    """
+    settings = settings or Settings()
+    path = _local_path(str(location))
+    try:
+        created = _prepare(path, settings)
+        key = _key(path, created=created)
+    except OSError as e:
+        raise StoreUnusable(path, e.strerror or str(e), _WRITE_REMEDY) from e
+    return Store(path, key, settings)
+
+
+def _local_path(location: str) -> str:
+    scheme, separator, rest = location.partition("://")
+    if not separator:
+        return os.path.abspath(os.path.expanduser(location))
+    if scheme != "file":
+        raise StoreUnusable(location, f"{scheme}:// is not built yet", "Give a path or a file:// URL.")
+    return os.path.abspath(rest)
+
+
+def _prepare(path: str, settings: Settings) -> bool:
+    """Make sure that `path` is a store of ours; whether it was made now."""
+    marker = f"{path}/FORMAT"
+    if not settings.allow_network:
+        _refuse_network(path)
+    if not os.path.exists(marker):
+        if os.path.isdir(path) and any(not name.startswith(".FORMAT") for name in os.listdir(path)):
+            raise StoreForeign(path, "it holds files of something else; choose an empty or a new directory")
+        os.makedirs(path, 0o700, exist_ok=True)
+        os.chmod(path, 0o700)
+        os.makedirs(f"{path}/spaces", 0o700, exist_ok=True)
+        temporary = f"{path}/.FORMAT-{os.getpid()}-{os.urandom(4).hex()}"
+        write_private(temporary, json.dumps({"kvs": FORMAT, "id": os.urandom(8).hex()}).encode())
+        os.rename(temporary, marker)
+        return True
+    _check_format(path, marker)
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    if mode & 0o077:
+        os.chmod(path, 0o700)  # others could read it; if it is not ours to change, this says so
+    if not os.access(path, os.W_OK | os.X_OK) or not os.access(f"{path}/spaces", os.W_OK | os.X_OK):
+        raise StoreUnusable(path, "it is read-only", _WRITE_REMEDY)
+    return False
+
+
+def _check_format(path: str, marker: str) -> None:
+    try:
+        version = json.loads(Path(marker).read_bytes())["kvs"]
+    except (ValueError, KeyError, TypeError):
+        raise StoreForeign(
+            path, "its FORMAT file is damaged; restore it from a copy, or choose a new directory"
+        ) from None
+    if version > FORMAT:
+        raise StoreForeign(path, f"its format {version} is newer than {FORMAT}; use a newer version of this software")
+
+
+def _key(path: str, *, created: bool) -> bytes:
+    """The master key, made with the store: two processes that make it at once agree, since a link fails if it exists."""
+    key_path = f"{path}.key"
+    if not os.path.exists(key_path):
+        if not created and any(os.scandir(f"{path}/spaces")):
+            raise StoreUnusable(
+                path, f"its key {key_path} is gone", "Restore the key file; without it nothing can be trusted."
+            )
+        temporary = f"{key_path}-{os.getpid()}-{os.urandom(4).hex()}"
+        write_private(temporary, os.urandom(32))
+        try:
+            os.link(temporary, key_path)
+        except FileExistsError:
+            pass
+        finally:
+            os.unlink(temporary)
+    key = Path(key_path).read_bytes()
+    if len(key) != 32:
+        raise StoreUnusable(path, f"its key {key_path} is damaged", "Restore the key file from a copy.")
+    if stat.S_IMODE(os.stat(key_path).st_mode) & 0o077:
+        os.chmod(key_path, 0o600)
+    return key
+
+
+def _refuse_network(path: str) -> None:
+    kind = _file_system(path)
+    if kind.startswith(_NETWORK):
+        raise StoreUnusable(
+            path, f"it lies on a network file system ({kind}), whose locks and maps cannot be relied on",
+            "Choose a local directory, or set KVS_ALLOW_NETWORK=1 if you know better.",
+        )  # fmt: skip
+
+
+def _file_system(path: str) -> str:
+    """The type of the file system that holds `path`, or will."""
+    while not os.path.exists(path) and path != "/":
+        path = os.path.dirname(path)
+    real, best, kind = os.path.realpath(path), "", ""
+    try:
+        mounts = Path("/proc/self/mounts").read_text()
+    except OSError:
+        return ""
+    for line in mounts.splitlines():
+        _, point, fs, *_ = line.split(" ")
+        inside = real == point or real.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, fs
+    return kind
+
+
+def _space_info(directory: str) -> SpaceInfo:
+    try:
+        name = Path(directory, "name").read_text()
+        damage = ""
+    except (OSError, ValueError) as e:
+        name, damage = os.path.basename(directory), f"its name cannot be read ({e})"
+    files = [p for p in Path(directory).rglob("*") if p.is_file()]
+    stats = [p.stat() for p in files]
+    return SpaceInfo(
+        name, directory, sum(s.st_size for s in stats), max((s.st_mtime for s in stats), default=0.0), damage
+    )
+
+
+__all__ = ["KvsError", "SpaceInfo", "Store", "open"]

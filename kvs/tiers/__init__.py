@@ -1,0 +1,1 @@
+"""Places for bytes. A tier moves bytes and knows nothing of lattices."""

@@ -1,0 +1,196 @@
+"""The node tier's log: one SQLite database a lane, written by the lane's holder alone, read by everyone.
+
+Theory of operation
+- One writer a file, in WAL mode: a reader never waits for the writer, and a stopped writer stops nobody.
+- A commit is one transaction over two tables: `commits` has its time, context, note and code; `entries` has one row
+  a key. A row's `n` is its commit's number. Superseded rows stay until they are collected.
+- `synchronous=NORMAL` survives kill -9 (the log is in the system's cache) and, after a power loss, opens with a
+  prefix of the commits; `FULL` flushes in every commit.
+- Everything is bytes here. Whether they are authentic is decided above, by whoever reads them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+from kvs.errors import StoreDamaged, StoreFull, StoreUnusable
+
+FORMAT = 1
+T = TypeVar("T")
+_BUSY_MS = 2000
+_SCHEMA = """
+create table if not exists commits (n integer primary key, hlc integer not null, context blob not null,
+  note blob not null, mac blob not null);
+create table if not exists entries (key blob not null, n integer not null, kind integer not null,
+  payload blob not null, blobs blob not null, mac blob not null, primary key (key, n)) without rowid;
+"""
+
+
+class CommitRow(NamedTuple):
+    n: int
+    hlc: int
+    context: bytes
+    note: bytes
+    mac: bytes
+
+
+class EntryRow(NamedTuple):
+    key: bytes
+    n: int
+    kind: int
+    payload: bytes
+    blobs: bytes
+    mac: bytes
+
+
+class LaneLog:
+    """One lane's log, open for its holder (`writable`) or for a reader; use from one thread at a time."""
+
+    def __init__(self, path: str, *, writable: bool, disk: bool = False) -> None:
+        """Open the log at `path`; a writer creates it.
+
+        Raises:
+            StoreUnusable: it cannot be opened. StoreDamaged: it is no log of ours.
+        """
+        self._path = path
+        self._connection = _translated(path, lambda: _open(path, writable=writable, disk=disk))
+
+    def append(self, commit: CommitRow, entries: Iterable[EntryRow]) -> None:
+        """Write one commit, whole or not at all.
+
+        Raises:
+            StoreFull, StoreUnusable, StoreDamaged: nothing was written.
+        """
+
+        def write() -> None:
+            with self._connection:
+                self._connection.execute("begin immediate")
+                self._connection.execute("insert into commits values (?,?,?,?,?)", commit)
+                self._connection.executemany("insert into entries values (?,?,?,?,?,?)", entries)
+
+        _translated(self._path, write)
+
+    def last(self) -> int:
+        """Number of the newest commit; 0 if there is none."""
+        return int(self._one("select coalesce(max(n), 0) from commits"))
+
+    def version(self) -> int:
+        """A number that changes when another connection has committed. About 2 us."""
+        return int(self._one("pragma data_version"))
+
+    def newest_keys(self, since: int) -> list[tuple[bytes, int, int]]:
+        """Each key that a commit after `since` wrote, with the newest such commit and the kind of its row."""
+        if since == 0:
+            return self._all("select key, max(n), kind from entries group by key")
+        return self._all("select key, max(n), kind from entries where n > ? group by key", since)
+
+    def commits(self, since: int = 0) -> list[CommitRow]:
+        """Commits after `since`, oldest first."""
+        return [CommitRow(*row) for row in self._all("select * from commits where n > ? order by n", since)]
+
+    def entry(self, key: bytes, n: int) -> EntryRow | None:
+        rows = self._all("select * from entries where key = ? and n = ?", key, n)
+        return EntryRow(*rows[0]) if rows else None
+
+    def entries(self) -> Iterator[EntryRow]:
+        """Every row, superseded ones too."""
+        for row in self._all("select * from entries order by n, key"):
+            yield EntryRow(*row)
+
+    def superseded(self) -> list[tuple[bytes, int, int, bytes]]:
+        """(key, n, payload size, blobs) of rows that a later commit of this lane replaced, oldest first."""
+        return self._all(
+            "select key, n, length(payload), blobs from entries as e where exists"
+            " (select 1 from entries as later where later.key = e.key and later.n > e.n) order by n"
+        )
+
+    def blob_lists(self) -> list[bytes]:
+        return [row[0] for row in self._all("select distinct blobs from entries where length(blobs) > 0")]
+
+    def delete(self, rows: Iterable[tuple[bytes, int]]) -> None:
+        """Forget superseded rows; their space is reused."""
+
+        def write() -> None:
+            with self._connection:
+                self._connection.execute("begin immediate")
+                self._connection.executemany("delete from entries where key = ? and n = ?", rows)
+
+        _translated(self._path, write)
+
+    def sync(self) -> None:
+        """Flush what was committed to the disk."""
+        for suffix in ("-wal", ""):
+            try:
+                fd = os.open(self._path + suffix, os.O_RDONLY)
+            except FileNotFoundError:
+                continue
+            try:
+                os.fdatasync(fd)
+            finally:
+                os.close(fd)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _one(self, sql: str) -> int:
+        return int(_translated(self._path, lambda: self._connection.execute(sql).fetchone())[0])
+
+    def _all(self, sql: str, *arguments: object) -> list[Any]:
+        return _translated(self._path, lambda: self._connection.execute(sql, arguments).fetchall())
+
+
+def _open(path: str, *, writable: bool, disk: bool) -> sqlite3.Connection:
+    mode = "rwc" if writable else "ro"
+    connection = sqlite3.connect(
+        f"file:{_quoted(path)}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=32,
+    )
+    connection.execute(f"pragma busy_timeout={_BUSY_MS}")
+    if writable:
+        connection.execute("pragma journal_mode=wal")
+        connection.execute(f"pragma synchronous={'full' if disk else 'normal'}")
+        connection.executescript(_SCHEMA)
+        connection.execute(f"pragma user_version={FORMAT}")
+    return connection
+
+
+def _quoted(path: str) -> str:
+    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _translated(path: str, action: Callable[[], T]) -> T:
+    """Do `action`; what SQLite calls an error becomes one that says what to do."""
+    try:
+        return action()
+    except sqlite3.OperationalError as e:
+        name = getattr(e, "sqlite_errorname", "")
+        if name.startswith("SQLITE_FULL") or (name.startswith("SQLITE_IOERR") and not _has_room(path)):
+            raise StoreFull(path) from e
+        if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
+            raise StoreUnusable(path, f"{e}", "Give its owner write permission, or choose another with a path.") from e
+        if name.startswith("SQLITE_IOERR"):
+            raise StoreUnusable(path, f"{e}", "Check the disk, then try again.") from e
+        if "no such table" in str(e) or "no such column" in str(e):
+            raise StoreDamaged(path, str(e)) from e
+        raise StoreUnusable(path, f"{e}", "Try again; if it stays so, end the process that holds it.") from e
+    except sqlite3.DatabaseError as e:
+        raise StoreDamaged(path, str(e)) from e
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreFull(path) from e
+        raise
+
+
+def _has_room(path: str) -> bool:
+    try:
+        stat = os.statvfs(os.path.dirname(path))
+    except OSError:
+        return True
+    return stat.f_bavail > 16

@@ -1,0 +1,22 @@
+"""Objects to bytes and back: a namespace that lives in one process and is kept in a store."""
+
+from lambdakernel.state.ambient import Ambient, default_ambient
+from lambdakernel.state.cells import Attached, Cell, Committed, EpochInfo, NameRow, Note, Resident
+from lambdakernel.state.codec import Dump
+from lambdakernel.state.namespace import Namespace
+from lambdakernel.state.specials import CannotMove
+
+__all__ = [
+    "Ambient",
+    "Attached",
+    "CannotMove",
+    "Cell",
+    "Committed",
+    "Dump",
+    "EpochInfo",
+    "NameRow",
+    "Namespace",
+    "Note",
+    "Resident",
+    "default_ambient",
+]

@@ -1,0 +1,111 @@
+"""Functions of the notebook to bytes and back: their globals *are* the namespace, their cells are shared.
+
+A function is rebuilt around the live namespace of the worker that loads it, so that a later `y = 5` changes what it
+sees; one that a library made inside another function keeps its library's globals, by reference. Closure cells are made empty and filled from the function's state, so that closures that share a cell share it
+after a move, and a function that refers to itself through a cell can be built.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from lambdakernel.state.hooks import live_namespace
+
+_SLOTS = ("__defaults__", "__kwdefaults__", "__annotations__", "__doc__", "__module__")
+
+
+class LiveNamespace:
+    """Stands in a pickle for the namespace itself."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (live_namespace, ())
+
+
+class ModuleGlobals:
+    """Stands in a pickle for the globals of an importable module."""
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (globals_of_module, (self._module,))
+
+
+class OtherGlobals:
+    """Stands in a pickle for globals of code that was executed in a dictionary of its own, which travels."""
+
+    def __init__(self, globals_: dict[str, Any]) -> None:
+        self._globals = globals_
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        kept = {k: v for k, v in self._globals.items() if k != "__builtins__"}
+        return (dict, (), None, None, iter(kept.items()))
+
+
+def globals_of_module(module: str) -> dict[str, Any]:
+    return vars(importlib.import_module(module))
+
+
+def marker_for(globals_: dict[str, Any]) -> ModuleGlobals | OtherGlobals:
+    """What stands for the globals of a function that is not the notebook's own."""
+    module = sys.modules.get(globals_.get("__name__", ""))
+    if module is not None and vars(module) is globals_:
+        return ModuleGlobals(module.__name__)
+    return OtherGlobals(globals_)
+
+
+def reduce_function(function: types.FunctionType, marker: object) -> tuple[Any, ...]:
+    """How to rebuild `function` in a worker, with cells first and their contents last."""
+    cells = function.__closure__ or ()
+    state = {
+        "slots": {name: getattr(function, name) for name in _SLOTS},
+        "qualname": function.__qualname__,
+        "dict": function.__dict__,
+        "cells": [(cell, *_contents(cell)) for cell in cells],
+        "params": getattr(function, "__type_params__", ()),
+    }
+    arguments = (function.__code__, marker, function.__name__, cells or None)
+    return (make_function, arguments, state, None, None, fill_function)
+
+
+def _contents(cell: types.CellType) -> tuple[Any, ...]:
+    try:
+        return (cell.cell_contents,)
+    except ValueError:
+        return ()
+
+
+def make_function(code: types.CodeType, live: dict[str, Any], name: str, cells: Any) -> types.FunctionType:
+    return types.FunctionType(code, live, name, None, cells)
+
+
+def fill_function(function: types.FunctionType, state: dict[str, Any]) -> None:
+    for name, value in state["slots"].items():
+        setattr(function, name, value)
+    function.__qualname__ = state["qualname"]
+    function.__dict__.update(state["dict"])
+    if state["params"]:
+        function.__type_params__ = state["params"]  # type: ignore[attr-defined]
+    for cell, *contents in state["cells"]:
+        if contents:
+            cell.cell_contents = contents[0]
+
+
+def reduce_cell(_cell: types.CellType) -> tuple[Any, ...]:
+    """Empty: whoever owns the function that it belongs to fills it."""
+    return (types.CellType, ())
+
+
+def reduce_lru_cache(wrapper: Any) -> tuple[Any, ...]:
+    """A cached function comes back with an empty cache; without this it would be a bare name in `__main__`."""
+    parameters = wrapper.cache_parameters()
+    return (make_lru_cache, (wrapper.__wrapped__, parameters["maxsize"], parameters["typed"]), dict(wrapper.__dict__))
+
+
+def make_lru_cache(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
+    return functools.lru_cache(maxsize=maxsize, typed=typed)(function)

@@ -1,0 +1,125 @@
+"""Types that pickle refuses although they can move, and types that pickle takes although they cannot.
+
+The first get a reducer. The second are *liars*: a text file would come back as a string buffer, a memory view as a
+copy, a child process as a corpse. They stay where they are and are said to be resident.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import threading
+import types
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from lambdakernel.state.functions import reduce_cell, reduce_lru_cache
+
+
+class CannotMove(Exception):
+    """Raised while encoding: this object lives in its process and nowhere else."""
+
+    def __init__(self, obj: object, why: str) -> None:
+        super().__init__(why)
+        self.obj_type = type(obj)
+
+
+def reduce_lock(lock: Any) -> tuple[Any, ...]:
+    if lock.locked():
+        raise CannotMove(lock, "a lock that is held")
+    return (threading.Lock, ())
+
+
+def reduce_rlock(lock: Any) -> tuple[Any, ...]:
+    if lock._is_owned() or not lock.acquire(blocking=False):
+        raise CannotMove(lock, "a lock that is held")
+    lock.release()
+    return (threading.RLock, ())
+
+
+def reduce_weakref(reference: Any) -> tuple[Any, ...]:
+    target = reference()
+    return (weakref.ref, (target,)) if target is not None else (dead_reference, ())
+
+
+class _Gone:
+    """Something to have referred to."""
+
+
+def dead_reference() -> Any:
+    return weakref.ref(_Gone())
+
+
+def reduce_weak_keys(mapping: Any) -> tuple[Any, ...]:
+    return (weakref.WeakKeyDictionary, (dict(mapping),))
+
+
+def reduce_weak_values(mapping: Any) -> tuple[Any, ...]:
+    return (weakref.WeakValueDictionary, (dict(mapping),))
+
+
+def reduce_dict_view(view: Any) -> tuple[Any, ...]:
+    """A view of a dictionary goes on showing it."""
+    return (view_of_dict, (gc.get_referents(view)[0], type(view).__name__.removeprefix("dict_")))
+
+
+def view_of_dict(mapping: dict[Any, Any], kind: str) -> Any:
+    return getattr(mapping, kind)()
+
+
+def reduce_proxy(proxy: Any) -> tuple[Any, ...]:
+    return (types.MappingProxyType, (gc.get_referents(proxy)[0],))
+
+
+def refuse_view(view: memoryview) -> tuple[Any, ...]:
+    raise CannotMove(view, "a view into memory of this process")
+
+
+REDUCERS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
+    types.CellType: reduce_cell,
+    type(threading.Lock()): reduce_lock,
+    type(threading.RLock()): reduce_rlock,
+    weakref.ref: reduce_weakref,
+    weakref.WeakKeyDictionary: reduce_weak_keys,
+    weakref.WeakValueDictionary: reduce_weak_values,
+    type({}.keys()): reduce_dict_view,
+    type({}.values()): reduce_dict_view,
+    type({}.items()): reduce_dict_view,
+    types.MappingProxyType: reduce_proxy,
+    memoryview: refuse_view,
+}
+
+LRU_CACHE: type = type(__import__("functools").lru_cache(len))
+REDUCERS[LRU_CACHE] = reduce_lru_cache
+
+_IN_MEMORY = (io.BytesIO, io.StringIO)
+_LIVING: tuple[type, ...] = (io.IOBase, threading.Thread, types.GeneratorType, types.CoroutineType, types.FrameType)
+_LIVING_NAMES = {
+    ("subprocess", "Popen"): "a child process",
+    ("_asyncio", "Task"): "a task of this process's event loop",
+    ("_asyncio", "Future"): "a future of this process's event loop",
+    ("sqlite3", "Connection"): "a connection to a database",
+    ("sqlite3", "Cursor"): "a cursor of a database",
+    ("socket", "socket"): "a socket",
+    ("mmap", "mmap"): "a mapped file",
+    ("threading", "Condition"): "a condition that threads wait for",
+    ("concurrent.futures._base", "Future"): "a future of a pool in this process",
+}
+_WHAT = {
+    io.IOBase: "an open file",
+    threading.Thread: "a thread",
+    types.GeneratorType: "a generator",
+    types.CoroutineType: "a coroutine",
+    types.FrameType: "a stack frame",
+}
+
+
+def why_living(cls: type) -> str:
+    """Why an object of that type cannot leave its process; empty if nothing is known against it."""
+    named = _LIVING_NAMES.get((cls.__module__, cls.__name__))
+    if named:
+        return named
+    if issubclass(cls, _LIVING) and not issubclass(cls, _IN_MEMORY):
+        return next(what for kind, what in _WHAT.items() if issubclass(cls, kind))
+    return ""
