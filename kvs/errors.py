@@ -33,7 +33,7 @@ class StoreDamaged(KvsError):
 
     def __init__(self, path: str, why: str) -> None:
         super().__init__(
-            f"{path} is damaged: {why}. The rest of the store is readable; `python -m kvs check` lists all."
+            f"{path} is damaged: {why}. The rest of the store is readable; `python -m kvs check` lists it."
         )
         self.path = path
 

@@ -235,6 +235,7 @@ class Replica:
             return dot
 
     def _entry_row(self, key: bytes, dot: Dot, hlc: int, context: bytes, value: Value | None) -> EntryRow:
+        refs: tuple[BlobRef, ...]
         if value is None:
             kind, payload, refs = _DELETED, b"", ()
         elif len(value.payload) <= self._settings.inline_limit_bytes:

@@ -20,7 +20,7 @@ class Settings(NamedTuple):
     """Bytes of superseded versions that a space keeps for time travel before `collect` drops the oldest."""
 
     retain_s: float = 60.0
-    """Seconds that a superseded version or an unreferenced blob is kept whatever its size: a reader may still hold it."""
+    """Seconds that a superseded version or an unreferenced blob is kept, since a reader may still hold it."""
 
     allow_network: bool = False
     """Accept a network file system, on which locks and maps cannot be relied on."""

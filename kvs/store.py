@@ -113,7 +113,7 @@ def _check_format(path: str, marker: str) -> None:
 
 
 def _key(path: str, *, created: bool) -> bytes:
-    """The master key, made with the store: two processes that make it at once agree, since a link fails if it exists."""
+    """The master key, made with the store. Two processes that make it at once agree: a link fails if it exists."""
     key_path = f"{path}.key"
     if not os.path.exists(key_path):
         if not created and any(os.scandir(f"{path}/spaces")):

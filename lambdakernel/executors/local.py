@@ -36,7 +36,7 @@ def fork_zygote(directory: str) -> LocalExecutor:
     pid = os.fork()
     if pid == 0:
         ours.close()
-        # Leaves through the caller's frames, so that a worker ends as an interpreter ends: exit handlers, threads, flush.
+        # Leaves through the caller's frames, so that a worker ends as an interpreter does: exit handlers, threads.
         raise SystemExit(importlib.import_module(ZYGOTE_MODULE).main(theirs.detach(), directory))
     theirs.close()
     return LocalExecutor(ours, pid)

@@ -102,9 +102,9 @@ class Lane:
     # -- from clients
 
     def request(self, channel: str, frames: Frames) -> list[Action]:
-        """A client's message on shell or control."""
+        """A client's message on shell or control; one that nobody with the key sent goes nowhere."""
         request = read_request(frames)
-        if request is None:
+        if request is None or not self._signer.is_genuine(request):
             return []
         if request.msg_type == "kernel_info_request" and not self.ready:
             return self._answer(channel, request, "kernel_info_reply", kernel_info())
@@ -323,9 +323,7 @@ class Lane:
         *,
         busy: bool = True,
     ) -> list[Action]:
-        """Busy, what is displayed, the reply, idle; nothing at all for a message that nobody with the key sent."""
-        if not self._signer.is_genuine(request):
-            return []
+        """Busy, what is displayed, the reply, idle."""
         reply = self._signer.message(
             kind,
             content,

@@ -155,7 +155,7 @@ class Front:
                 self._deadline = time.monotonic() + self._settings.shutdown_grace_s
 
     def _greet(self, worker: Worker, channel: str = "", ready: dict[str, Any] | None = None) -> None:
-        """A worker is ready once it said so *and* can be reached: a socket has no peer before the peer's first frame."""
+        """A worker is ready once it said so and can be reached: a socket has no peer before its first frame."""
         worker.greeted.add(channel)
         worker.ready = ready or worker.ready
         if worker.ready is not None and worker.greeted >= _GREETED:

@@ -92,7 +92,9 @@ class Signer:
         return hmac.new(self._key, b"".join(parts), hashlib.sha256).hexdigest().encode()
 
     def is_genuine(self, request: Request) -> bool:
-        """Whether someone who knows the key sent it."""
+        """Whether someone who knows the key sent it; without a key, anyone may."""
+        if not self._key:
+            return True
         at = len(request.idents)
         return hmac.compare_digest(self.sign(request.frames[at + 2 : at + 6]), request.frames[at + 1])
 

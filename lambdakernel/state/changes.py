@@ -110,7 +110,7 @@ class Detector:
 
     def _detect(self, suspects: set[str], rebound: list[str], gone: list[str]) -> Changes:
         moved = {("n", name) for name in [*rebound, *gone]}
-        broken = {unit for item in moved if (unit := self._unit_of.get(item)) is not None}
+        broken = {owner for item in moved if (owner := self._unit_of.get(item)) is not None}
         ready: dict[Item, tuple[Dump, frozenset[int]]] = {}
         loose: list[Item] = [("n", name) for name in rebound]
         for unit_id in [u for u in self.units if u in suspects and u not in broken]:

@@ -76,8 +76,9 @@ def build_class(meta: type, name: str, bases: tuple[type, ...], namespace: dict[
     with _quiet_subclassing(bases):
         if meta is type or is_notebook_class(meta):
             make: Any = abc.ABCMeta.__new__ if issubclass(meta, abc.ABCMeta) else type.__new__
-            return make(meta, name, bases, dict(namespace))  # type: ignore[no-any-return]
-        return meta(name, bases, dict(namespace))
+            made: type = make(meta, name, bases, dict(namespace))
+            return made
+        return meta(name, bases, dict(namespace))  # type: ignore[no-any-return]
 
 
 def build_enum(bases: tuple[type, ...], name: str, qualname: str, members: dict[str, Any], module: str) -> type:
@@ -100,7 +101,7 @@ def _quiet_subclassing(bases: tuple[type, ...]) -> Iterator[None]:
             type.__setattr__(cls, "__init_subclass__", hook)
 
 
-def _nothing(cls: type, **_: Any) -> None:
+def _nothing(cls: Any, /, **_: Any) -> None:
     """In place of a hook that ran when the class was first made."""
 
 

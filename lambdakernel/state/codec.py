@@ -59,7 +59,7 @@ class Dump:
         return len(self.head) + sum(b.nbytes for b in self.buffers)
 
 
-class Encoder(cp.Pickler):  # type: ignore[misc]
+class Encoder(cp.Pickler):
     """One dump. `roots` are the classes whose definition is wanted; every other one is referred to."""
 
     def __init__(self, file: io.BytesIO, live: dict[str, Any], book: ClassBook, roots: Sequence[type]) -> None:
@@ -161,7 +161,7 @@ def mutable_ids(memo: dict[int, Any], live: dict[str, Any]) -> frozenset[int]:
     generic = getattr(sys.modules.get("numpy"), "generic", ())
     dtype = getattr(sys.modules.get("numpy"), "dtype", ())
     for address, obj in memo.items():
-        if isinstance(obj, _IMMUTABLE) or isinstance(obj, (generic, dtype)):
+        if isinstance(obj, (_IMMUTABLE, generic, dtype)):
             continue
         if isinstance(obj, types.FunctionType) and obj.__globals__ is not live:
             continue

@@ -1,8 +1,9 @@
 """Functions of the notebook to bytes and back: their globals *are* the namespace, their cells are shared.
 
 A function is rebuilt around the live namespace of the worker that loads it, so that a later `y = 5` changes what it
-sees; one that a library made inside another function keeps its library's globals, by reference. Closure cells are made empty and filled from the function's state, so that closures that share a cell share it
-after a move, and a function that refers to itself through a cell can be built.
+sees; one that a library made inside another function keeps its library's globals, by reference. Closure cells are
+made empty and filled from the function's state, so that closures that share a cell share it after a move, and a
+function that refers to itself through a cell can be built.
 """
 
 from __future__ import annotations

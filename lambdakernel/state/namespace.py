@@ -165,6 +165,11 @@ class Namespace:
 
     def closure(self, names: Iterable[str]) -> set[str]:
         """`names` with everything that code in their values may use; every name, if some of it can use any."""
+        found, dynamic = self._reached(names)
+        return found | set(self._name_unit) if dynamic else found
+
+    def _reached(self, names: Iterable[str]) -> tuple[set[str], bool]:
+        """The closure of `names`, and whether some code in it can use any name."""
         found: set[str] = set()
         queue = list(names)
         while queue:
@@ -179,28 +184,22 @@ class Namespace:
             unit = self._units.get(self._name_unit.get(name, ""))
             if unit is None:
                 continue
-            if unit.dynamic:
-                self._all = True
-                return set(self._name_unit) | set(names)
-            queue += [*unit.names, *unit.refs, *self._used_by(unit)]
-        return found
+            definitions = [unit, *self._definitions(unit)]
+            if any(definition.dynamic for definition in definitions):
+                return found, True
+            queue += [name for definition in definitions for name in (*definition.names, *definition.refs)]
+        return found, False
 
-    def _used_by(self, unit: Unit) -> list[str]:
-        """Names that methods of the classes of a unit may use, and of their classes in turn."""
-        found: list[str] = []
-        seen: set[str] = set()
-        queue = [*unit.uses, *unit.classes]
+    def _definitions(self, unit: Unit) -> list[Unit]:
+        """Units that define the classes that a unit uses, and the classes that these use."""
+        found: dict[str, Unit] = {}
+        queue = [*unit.uses]
         while queue:
-            uid = queue.pop()
-            if uid in seen:
-                continue
-            seen.add(uid)
-            definition = self._units.get(self._class_unit.get(uid, ""))
-            if definition is not None:
-                found += [*definition.refs, *definition.names]
-                queue += [*definition.uses, *definition.classes]
-                self._all = self._all or definition.dynamic
-        return found
+            definition = self._units.get(self._class_unit.get(queue.pop(), ""))
+            if definition is not None and definition.id not in found:
+                found[definition.id] = definition
+                queue += definition.uses
+        return list(found.values())
 
     def touch(self, names: Iterable[str]) -> None:
         """These may change before the next commit."""
@@ -347,26 +346,13 @@ class Namespace:
         self._all = False
 
     def _suspects(self) -> Iterable[str]:
-        if self._all:
-            return [u for u in self._detector.units if not self._is_resident(u)]
-        reached = self.closure(self._candidates)
-        if self._all:
+        """Live units that may have changed since the last commit; at most once each."""
+        reached, dynamic = self._reached(self._candidates)
+        if self._all or dynamic:
             return [u for u in self._detector.units if not self._is_resident(u)]
         units = {self._name_unit[n] for n in reached if n in self._name_unit}
-        units |= {self._class_unit[c] for u in units for c in self._classes_of(u) if c in self._class_unit}
+        units |= {definition.id for u in units for definition in self._definitions(self._units[u])}
         return [u for u in units if u in self._detector.units and not self._is_resident(u)]
-
-    def _classes_of(self, unit_id: str) -> set[str]:
-        """Classes that a unit uses, with those that these use."""
-        found: set[str] = set()
-        queue = [*self._units[unit_id].uses]
-        while queue:
-            uid = queue.pop()
-            if uid not in found:
-                found.add(uid)
-                definition = self._units.get(self._class_unit.get(uid, ""))
-                queue += definition.uses if definition is not None else ()
-        return found
 
     def _is_resident(self, unit_id: str) -> bool:
         """A resident is looked at again only when its name is bound anew: what cannot be encoded cannot be compared."""

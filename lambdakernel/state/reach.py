@@ -16,64 +16,10 @@ from types import CodeType
 ANYWHERE_DYNAMIC = frozenset({"eval", "exec", "globals", "__main__", "_getframe", "stack", "currentframe"})
 CELL_DYNAMIC = ANYWHERE_DYNAMIC | {"locals", "vars", "dir", "get_ipython", "__import__", "compile"}
 HARMLESS_MAGICS = frozenset(
-    [
-        "time",
-        "timeit",
-        "prun",
-        "matplotlib",
-        "pip",
-        "conda",
-        "uv",
-        "cd",
-        "pwd",
-        "env",
-        "set_env",
-        "load_ext",
-        "reload_ext",
-        "config",
-        "bash",
-        "sh",
-        "html",
-        "HTML",
-        "javascript",
-        "js",
-        "latex",
-        "svg",
-        "markdown",
-        "writefile",
-        "alias",
-        "automagic",
-        "colors",
-        "system",
-        "sx",
-        "ls",
-        "cat",
-        "mkdir",
-        "rm",
-        "cp",
-        "mv",
-        "head",
-        "tail",
-        "capture",
-        "precision",
-        "xmode",
-        "pdb",
-        "pprint",
-        "parallel",
-        "namespace",
-        "workers",
-        "epochs",
-        "gui",
-        "lsmagic",
-        "magic",
-        "quickref",
-        "pinfo",
-        "pinfo2",
-        "psource",
-        "pdoc",
-        "pfile",
-        "pdef",
-    ]
+    """time timeit prun matplotlib pip conda uv cd pwd env set_env load_ext reload_ext config bash sh html HTML
+    javascript js latex svg markdown writefile alias automagic colors system sx ls cat mkdir rm cp mv head tail
+    capture precision xmode pdb pprint parallel namespace workers epochs gui lsmagic magic quickref
+    pinfo pinfo2 psource pdoc pfile pdef""".split()
 )
 """Magics that touch only names that their text spells."""
 OUTPUT_CACHES = frozenset({"Out", "_oh"})

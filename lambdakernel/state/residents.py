@@ -65,58 +65,9 @@ class LostValue:
         raise lost_error(object.__getattribute__(self, "_resident"))
 
 
-_USES = [
-    "call",
-    "repr",
-    "str",
-    "bool",
-    "len",
-    "iter",
-    "next",
-    "contains",
-    "getitem",
-    "setitem",
-    "delitem",
-    "enter",
-    "exit",
-    "add",
-    "radd",
-    "sub",
-    "rsub",
-    "mul",
-    "rmul",
-    "truediv",
-    "floordiv",
-    "mod",
-    "pow",
-    "neg",
-    "pos",
-    "abs",
-    "int",
-    "float",
-    "index",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-    "eq",
-    "ne",
-    "hash",
-    "await",
-    "aiter",
-    "anext",
-    "setattr",
-    "delattr",
-    "format",
-    "and",
-    "or",
-    "xor",
-    "matmul",
-    "iadd",
-    "isub",
-    "imul",
-    "bytes",
-]
+_USES = """call repr str bool len iter next contains getitem setitem delitem enter exit add radd sub rsub mul rmul
+truediv floordiv mod pow neg pos abs int float index lt le gt ge eq ne hash await aiter anext setattr delattr format
+and or xor matmul iadd isub imul bytes""".split()
 for _use in _USES:
     setattr(LostValue, f"__{_use}__", LostValue._raise)
 

@@ -50,14 +50,16 @@ def _name_cells_after(front_pid: int) -> None:
         return prefix
 
     compiler.get_tmp_directory = get_tmp_directory
-    debugger.get_tmp_directory = get_tmp_directory
+    debugger.get_tmp_directory = get_tmp_directory  # type: ignore[attr-defined]
 
 
 class WorkerApp(IPKernelApp):
     """See the module."""
 
     name = "lambdakernel-worker"
-    kernel_class = Type(WorkerKernel, klass="ipykernel.kernelbase.Kernel").tag(config=True)
+    kernel_class = Type(  # type: ignore[assignment]
+        WorkerKernel, klass="ipykernel.kernelbase.Kernel"
+    ).tag(config=True)
     classes = [*IPKernelApp.classes, WorkerKernel]  # noqa: RUF012 -- a traitlets convention
     params = Dict()
     link = Instance(Link)

@@ -41,5 +41,5 @@ def settings_of(app: Any) -> Settings:
         BadSetting: a variable of the environment does not fit.
     """
     configured = LambdaKernel(parent=app)
-    values = {name: getattr(configured, name) for name in Settings._fields}
-    return from_env(base=Settings(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}))
+    values = (getattr(configured, name) for name in Settings._fields)
+    return from_env(base=Settings._make(tuple(v) if isinstance(v, list) else v for v in values))

@@ -21,7 +21,7 @@ from typing import Any
 import kvs
 from lambdakernel.errors import LambdaKernelError, NotSaved
 from lambdakernel.session import Opened, hold, name_of, space_of
-from lambdakernel.settings import Settings
+from lambdakernel.settings import Settings, default_store
 from lambdakernel.state import Attached, Cell, Committed, Namespace
 from lambdakernel.worker import history
 
@@ -51,6 +51,7 @@ class Durable:
         self.namespace: Namespace | None = None
         self.attached: Attached | None = None
         self.session = name_of(settings, os.environ, params["key"])
+        self.store = settings.store or default_store(os.environ)
 
     # -- attaching
 

@@ -34,6 +34,8 @@ CLOSING_COMMIT_S = 1.0
 class WorkerKernel(IPythonKernel):
     """See the module."""
 
+    shell: Any
+    parent: Any
     shell_class = Type(WorkerShell)
     _execute_sleep = 0.0
     """ipykernel sleeps half a millisecond so that output precedes the reply; here the front keeps that order."""
@@ -95,7 +97,7 @@ class WorkerKernel(IPythonKernel):
 
     # -- cells
 
-    async def do_execute(  # type: ignore[override]
+    async def do_execute(
         self,
         code: str,
         silent: bool,

@@ -29,7 +29,7 @@ class NamespaceModule(ModuleType):
 
 
 def _durable_of(module: NamespaceModule) -> Durable | None:
-    shell = WorkerShell._instance
+    shell: WorkerShell | None = getattr(WorkerShell, "_instance", None)
     return shell.durable if shell is not None and shell.user_module is module else None
 
 
