@@ -36,7 +36,7 @@ class VersionVector:
 
     def advanced(self, dot: Dot) -> VersionVector:
         """With `dot` and everything before it of its replica known too."""
-        return self.join(VersionVector([tuple(dot)]))
+        return self.join(VersionVector([(dot.replica, dot.counter)]))
 
     def leq(self, other: VersionVector) -> bool:
         return all(count <= other[replica] for replica, count in self)

@@ -231,7 +231,9 @@ class Namespace:
                     raise
                 self._stand_in(self._units[unit_id], e)
         for name, output in zip(SHOWN, self._shown, strict=True):
-            if output in self.live and name not in self.live:
+            if (
+                output in self.live and type(self.live.get(name, "")) is str and not self.live.get(name)
+            ):  # what the shell starts with
                 self.live[name] = self.live[output]
 
     def _load(self, unit: Unit) -> None:
@@ -257,10 +259,19 @@ class Namespace:
         bound = [name for name in unit.names if name not in self.live or is_lost(self.live[name])]
         for name in bound:
             self.live[name] = value["names"][name]
-            if is_output(name) and isinstance(self.live.get("Out"), dict):
-                self.live["Out"][int(name[1:])] = value["names"][name]
+        self._show_outputs(bound)
         self._bindings.remember(bound)
         self._detector.add(Live(unit.id, _items(unit), unit.fingerprint))
+
+    def _show_outputs(self, names: Sequence[str]) -> None:
+        """Put loaded outputs back into `Out`, in the order of their cells."""
+        outputs, numbers = self.live.get("Out"), [int(name[1:]) for name in names if is_output(name)]
+        if not numbers or not isinstance(outputs, dict):
+            return
+        outputs.update((number, self.live[f"_{number}"]) for number in numbers)
+        ordered = sorted(outputs.items())
+        outputs.clear()
+        outputs.update(ordered)
 
     def _read_value(self, unit: Unit, what: str) -> tuple[dict[str, Any], tuple[kvs.BlobRef, ...]]:
         try:
