@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from lambdakernel.state.functions import reduce_cell, reduce_lru_cache
+from lambdakernel.state.functions import reduce_cell, reduce_code, reduce_lru_cache
 
 
 class CannotMove(Exception):
@@ -78,6 +78,7 @@ def refuse_view(view: memoryview) -> tuple[Any, ...]:
 
 REDUCERS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     types.CellType: reduce_cell,
+    types.CodeType: reduce_code,
     type(threading.Lock()): reduce_lock,
     type(threading.RLock()): reduce_rlock,
     weakref.ref: reduce_weakref,
