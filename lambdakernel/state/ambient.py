@@ -56,11 +56,18 @@ class Environment:
 
     def __init__(self, start: Mapping[str, str]) -> None:
         self._start = dict(start)
+        self._raw: dict[Any, Any] = {}
+        self._captured: Any = ({}, ())
 
     def capture(self) -> Any:
+        raw = getattr(os.environ, "_data", None)  # comparing what it is made of spares decoding it in every cell
+        if raw is None or raw != self._raw:
+            self._raw = dict(raw or {})
+            self._captured = self._differences()
+        return self._captured
+
+    def _differences(self) -> Any:
         now = dict(os.environ)
-        if now == self._start:
-            return ({}, ())
         changed = {k: v for k, v in now.items() if self._start.get(k) != v and not is_private(k)}
         removed = tuple(sorted(k for k in self._start.keys() - now.keys() if not is_private(k)))
         return (changed, removed)

@@ -113,7 +113,7 @@ class Detector:
         broken = {owner for item in moved if (owner := self._unit_of.get(item)) is not None}
         ready: dict[Item, tuple[Dump, frozenset[int]]] = {}
         loose: list[Item] = [("n", name) for name in rebound]
-        for unit_id in [u for u in self.units if u in suspects and u not in broken]:
+        for unit_id in sorted(suspects - broken):
             unit = self.units[unit_id]
             if self._is_atom(unit):
                 continue

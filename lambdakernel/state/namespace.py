@@ -394,7 +394,8 @@ class Namespace:
         blobs: dict[str, tuple[kvs.BlobRef, ...]] = {}
         for unit_id in [*changes.emptied, *(u for w in changes.written for u in w.replaces)]:
             writes[self._keys.unit(unit_id)] = writes[self._keys.head(unit_id)] = None
-        known = self._known_blobs()
+        buffered = any(written.dump is not None and written.dump.buffers for written in changes.written)
+        known = self._known_blobs() if buffered else {}
         for written, unit in zip(changes.written, units, strict=True):
             writes[self._keys.unit(unit.id)] = kvs.Value(unit.to_bytes())
             if written.dump is not None:
