@@ -21,6 +21,8 @@ from lambdakernel.settings import Settings, default_store, session_name
 FRESH = "fresh-"
 """Prefix of sessions that nobody named: they end with their kernel."""
 TAKEOVER_DEADLINE_S = 3.0
+FRESH_KEPT_S = 24 * 3600.0
+"""Seconds that an unnamed session outlives a kernel that was killed, so that Jupyter can restart it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,23 @@ def hold(space: kvs.Space, name: str, front_pid: int) -> Opened:
     us, front = Identity.of(os.getpid()), Identity.of(front_pid)
     owner = {"pid": us.pid, "started": us.started, "front": front.pid, "front_started": front.started}
     return Opened(name, space, space.replica(owner=owner), name.startswith(FRESH))
+
+
+def sweep(settings: Settings, environ: Mapping[str, str], now_s: float) -> list[str]:
+    """Delete sessions that nobody named and whose kernel was killed long ago; the names of those deleted.
+
+    A named session is never touched, nor one that a live process holds.
+    """
+    store = kvs.open(settings.store or default_store(environ))
+    stale = [s for s in store.spaces() if s.name.startswith(FRESH) and now_s - s.modified_s > FRESH_KEPT_S]
+    deleted = []
+    for info in stale:
+        try:
+            store.space(info.name).delete()
+        except kvs.SpaceHeld:
+            continue
+        deleted.append(info.name)
+    return deleted
 
 
 def take_over(space: kvs.Space) -> None:

@@ -105,6 +105,8 @@ _LIVING_NAMES = {
     ("socket", "socket"): "a socket",
     ("mmap", "mmap"): "a mapped file",
     ("threading", "Condition"): "a condition that threads wait for",
+    ("ipykernel.comm.comm", "BaseComm"): "a connection to the notebook's page",
+    ("ipykernel.comm.comm", "Comm"): "a connection to the notebook's page",
     ("concurrent.futures._base", "Future"): "a future of a pool in this process",
 }
 _WHAT = {

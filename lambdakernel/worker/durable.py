@@ -15,12 +15,13 @@ import asyncio
 import os
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import kvs
 from lambdakernel.errors import LambdaKernelError, NotSaved
-from lambdakernel.session import Opened, hold, name_of, space_of
+from lambdakernel.session import Opened, hold, name_of, space_of, sweep
 from lambdakernel.settings import Settings, default_store
 from lambdakernel.state import Attached, Cell, Committed, Namespace
 from lambdakernel.worker import history
@@ -29,6 +30,8 @@ SOON_S = 0.15
 """Seconds from a change outside a cell to its commit: long enough to gather a slider's events into one."""
 SYNC_S = 0.8
 """Seconds from a commit to the flush that lets it survive a power loss."""
+COLLECT_EVERY_NBYTES = 256 << 20
+"""Bytes of values written after which superseded ones are collected, in the background."""
 RECENT = 32
 """Cells whose outcome a new worker reports, so that the front can answer for one that died after its commit."""
 
@@ -41,13 +44,15 @@ class Durable:
         self._settings = settings
         self._params = params
         self._ignored = dict(kernel.shell.user_ns)
-        self._threads = set(threading.enumerate())
+        self._threads = threading.active_count()
         self._opened: Opened | None = None
         self._failure: Exception | None = None
-        self._soon: asyncio.TimerHandle | None = None
-        self._sync: asyncio.TimerHandle | None = None
+        self._commit_due = False
+        self._flush_due = False
         self._modules = set(sys.modules)
         self._news = ""
+        self._uncollected_nbytes = 0
+        self._swept = False
         self.namespace: Namespace | None = None
         self.attached: Attached | None = None
         self.session = name_of(settings, os.environ, params["key"])
@@ -117,15 +122,14 @@ class Durable:
         """
         if self.namespace is None:
             return None
-        if self._soon is not None:
-            self._soon.cancel()
-            self._soon = None
+        self._commit_due = False
         if self._user_runs_outside_cells():
             self.namespace.touch_all()
         try:
             committed = self.namespace.commit(cell)
         except (kvs.KvsError, OSError) as e:
             raise NotSaved(str(e)) from e
+        self._uncollected_nbytes += committed.nbytes
         self._flush_later()
         self._tell(committed)
         return committed
@@ -158,13 +162,13 @@ class Durable:
         if self.namespace is None:
             return
         self.namespace.touch_all()
-        if self._soon is None:
-            self._soon = asyncio.get_event_loop().call_later(SOON_S, self._commit_soon)
+        if not self._commit_due:
+            self._commit_due = True
+            self._kernel.main_loop.call_later(SOON_S, self._commit_soon)
 
     def _commit_soon(self) -> None:
-        self._soon = None
-        if self._kernel.running_cells:
-            return  # that cell's commit has it
+        if not self._commit_due or self._kernel.running_cells:
+            return  # a cell's commit has it, or will
         try:
             self.after(None)
         except NotSaved as e:
@@ -173,26 +177,38 @@ class Durable:
     def _user_runs_outside_cells(self) -> bool:
         """Whether a thread or task that a cell started is still there, so that any name may change at any time."""
         live = self._kernel.shell.user_ns
-        frames: dict[int, Any] = {}
-        if threading.active_count() > len(self._threads):
-            frames = sys._current_frames()
-        for thread in threading.enumerate() if frames else ():
-            if thread not in self._threads and _runs_user_code(frames.get(thread.ident or 0), live):
+        if threading.active_count() > self._threads:
+            own = threading.get_ident()
+            if any(_runs_user_code(f, live) for ident, f in sys._current_frames().items() if ident != own):
                 return True
-        current = asyncio.current_task()
-        tasks = asyncio.all_tasks()
-        return any(task is not current and _is_users(task, live) for task in tasks) if len(tasks) > 1 else False
+        current = _current_task()
+        return any(task is not current and _is_users(task, live) for task in asyncio.all_tasks(self._kernel.main_loop))
 
     # -- power loss
 
     def _flush_later(self) -> None:
-        if self._settings.durability == "process" and self._sync is None:
-            self._sync = asyncio.get_event_loop().call_later(SYNC_S, self._start_flush)
+        if not self._flush_due:
+            self._flush_due = True
+            loop = self._kernel.main_loop
+            loop.call_soon_threadsafe(loop.call_later, SYNC_S, self._start_flush)
 
     def _start_flush(self) -> None:
-        self._sync = None
+        self._flush_due = False
         if self._opened is not None:
-            threading.Thread(target=_flush, args=(self._opened, self._kernel.log), name="lk-sync", daemon=True).start()
+            threading.Thread(target=self._flush, args=(self._opened,), name="lk-sync", daemon=True).start()
+
+    def _flush(self, opened: Opened) -> None:
+        """Off the path of cells: bring commits to the disk, and now and then take out the garbage."""
+        try:
+            opened.replica.sync()
+            if self._uncollected_nbytes > COLLECT_EVERY_NBYTES:
+                self._uncollected_nbytes = 0
+                opened.replica.collect(now_s=time.time())
+            if not self._swept:
+                self._swept = True
+                sweep(self._settings, os.environ, time.time())
+        except (kvs.KvsError, OSError) as e:
+            self._kernel.log.error("the store could not be flushed or collected: %s", e)
 
     # -- the end
 
@@ -203,11 +219,11 @@ class Durable:
             self._opened = None
 
 
-def _flush(opened: Opened, log: Any) -> None:
+def _current_task() -> asyncio.Task[Any] | None:
     try:
-        opened.replica.sync()
-    except (kvs.KvsError, OSError) as e:
-        log.error("could not flush the store to disk: %s", e)
+        return asyncio.current_task()
+    except RuntimeError:  # not called from a coroutine
+        return None
 
 
 def _runs_user_code(frame: Any, live: dict[str, Any]) -> bool:

@@ -127,7 +127,8 @@ class WorkerKernel(IPythonKernel):
     def _commit(self, cell: Cell | None, reply: dict[str, Any]) -> dict[str, Any]:
         """Make the cell durable; a reply that cannot promise that is an error."""
         try:
-            self.durable.after(cell)
+            with _no_interrupt():
+                self.durable.after(cell)
         except NotSaved as e:
             self.shell.showtraceback((type(e), e, None), exception_only=True)
             return {**reply, "status": "error", "ename": "NotSaved", "evalue": str(e), "traceback": [str(e)]}
@@ -195,6 +196,19 @@ class WorkerKernel(IPythonKernel):
         if self.session:
             self.processes, content = processes.usage(self.parent.params["front_pid"], self.processes)
             self.session.send(stream, "usage_reply", content, parent, ident)
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """An interrupt that comes after the cell ended is too late for it, and must not tear its commit or its reply."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    saved = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, saved)
 
 
 def _cell(code: str, msg_id: str, started: float, reply: dict[str, Any]) -> Cell:

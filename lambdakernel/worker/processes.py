@@ -72,7 +72,7 @@ def usage(front_pid: int, known: Mapping[int, Any]) -> tuple[dict[int, Any], dic
         "hostname": socket.gethostname(),
         "pid": os.getpid(),
         "kernel_cpu": sum(_or_zero(p.cpu_percent) for p in now.values()),
-        "kernel_memory": sum(_or_zero(lambda p=p: pss(p)) for p in now.values()),  # type: ignore[misc]
+        "kernel_memory": sum(_or_zero(lambda p=p: pss(p)) for p in now.values()),
         "host_cpu_percent": psutil.cpu_percent(),
         "cpu_count": psutil.cpu_count(logical=True),
         "host_virtual_memory": dict(psutil.virtual_memory()._asdict()),
