@@ -33,16 +33,16 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     try:
-        match arguments.command:
-            case "install":
-                prefix = sys.prefix if arguments.sys_prefix else arguments.prefix
-                path = install(arguments.name, arguments.display_name, user=arguments.user, prefix=prefix)
-                print(f"Installed kernel {arguments.name!r} in {path}")
-            case "uninstall":
-                print(f"Removed kernel {arguments.name!r} from {uninstall(arguments.name)}")
-            case _:
-                parser.print_help()
-                return 2
+        if arguments.command is None:
+            parser.print_help()
+            return 2
+        name, user = arguments.name, arguments.user
+        prefix = sys.prefix if arguments.sys_prefix else arguments.prefix
+        if arguments.command == "install":
+            path = install(name, arguments.display_name, user=user, prefix=prefix)
+            print(f"Installed kernel {name!r} in {path}")
+        else:
+            print(f"Removed kernel {name!r} from {uninstall(name, user=user, prefix=prefix)}")
     except InstallError as e:
         print(f"lambdakernel: {e}", file=sys.stderr)
         return 1
@@ -71,18 +71,15 @@ def install(
     return Path(made)
 
 
-def uninstall(name: str = NAME) -> Path:
-    """The directory of the kernelspec `name` that was removed: the first one that Jupyter finds.
+def uninstall(name: str = NAME, *, user: bool = False, prefix: str | None = None) -> Path:
+    """The directory of the kernelspec `name` that was removed.
+
+    With neither `user` nor `prefix` it is the one that Jupyter uses, which may be the environment's own.
 
     Raises:
         InstallError: there is none, or it cannot be removed; says what is there.
     """
-    manager = KernelSpecManager(ensure_native_kernel=False)
-    try:
-        path = Path(manager.get_kernel_spec(name).resource_dir)
-    except NoSuchKernel:
-        installed = ", ".join(sorted(manager.find_kernel_specs())) or "none"
-        raise InstallError(f"no kernel {name!r} is installed. Installed kernels: {installed}.") from None
+    path = _installed(name, user, prefix)
     if not _is_ours(path):
         raise InstallError(f"{path} is not a kernel of lambdakernel's. Use `jupyter kernelspec remove {name}`.")
     try:
@@ -122,6 +119,19 @@ def _staged(display_name: str | None) -> Iterator[Path]:
         yield target
 
 
+def _installed(name: str, user: bool, prefix: str | None) -> Path:
+    manager = KernelSpecManager(ensure_native_kernel=False)
+    kernels = manager.user_kernel_dir if user else f"{prefix}/share/jupyter/kernels" if prefix else ""
+    if kernels:
+        manager.kernel_dirs = [kernels]
+    try:
+        return Path(manager.get_kernel_spec(name).resource_dir)
+    except NoSuchKernel:
+        where = f" in {kernels}" if kernels else ""
+        there = ", ".join(sorted(manager.find_kernel_specs())) or "none"
+        raise InstallError(f"no kernel {name!r} is installed{where}. Installed kernels: {there}.") from None
+
+
 def _is_ours(directory: Path) -> bool:
     try:
         argv = json.loads((directory / "kernel.json").read_text())["argv"]
@@ -135,12 +145,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lambdakernel {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     add = commands.add_parser("install", help="make the kernel known to Jupyter")
-    where = add.add_mutually_exclusive_group()
-    where.add_argument("--user", action="store_true", help="for this user, in every environment")
-    where.add_argument("--sys-prefix", action="store_true", help=f"in this environment: {sys.prefix}")
-    where.add_argument("--prefix", metavar="PATH", help="under PATH/share/jupyter/kernels")
-    add.add_argument("--name", default=NAME, help="directory name of the kernelspec (default: %(default)s)")
     add.add_argument("--display-name", metavar="TEXT", help="what Jupyter shows")
-    remove = commands.add_parser("uninstall", help="remove it again")
-    remove.add_argument("--name", default=NAME, help="which kernelspec (default: %(default)s)")
+    for command in (add, commands.add_parser("uninstall", help="remove it again")):
+        where = command.add_mutually_exclusive_group()
+        where.add_argument("--user", action="store_true", help="for this user, in every environment")
+        where.add_argument("--sys-prefix", action="store_true", help=f"in this environment: {sys.prefix}")
+        where.add_argument("--prefix", metavar="PATH", help="under PATH/share/jupyter/kernels")
+        command.add_argument("--name", default=NAME, help="directory name of the kernelspec (default: %(default)s)")
     return parser

@@ -62,7 +62,11 @@ def connect(directory: str) -> LocalExecutor:
     """
     end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     end.settimeout(5.0)
-    end.connect(zygote_address(directory))
+    try:
+        end.connect(zygote_address(directory))
+    except OSError:
+        end.close()
+        raise
     return LocalExecutor(end, None)
 
 

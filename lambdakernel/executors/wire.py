@@ -33,8 +33,11 @@ def send(end: socket.socket, message: dict[str, Any], fds: tuple[int, ...] = ())
     Raises:
         PeerGone: nobody will read it.
         BlockingIOError: the receiver is stuck and its buffer is full (only on a non-blocking end).
+        ValueError: it is larger than `LIMIT`; nothing was sent.
     """
     data = json.dumps(message, separators=(",", ":")).encode()
+    if len(data) > LIMIT:
+        raise ValueError(f"a message of {len(data)} bytes does not fit; the limit is {LIMIT}: hand a descriptor")
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     try:
         end.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)

@@ -1,1 +1,11 @@
-"""Fan-out of a cell over workers."""
+"""Fan-out of a cell over workers: `%%parallel`.
+
+`header` and `analysis` read the cell, `fanout` runs its tasks over an executor, `task` is what each of them does in a
+process of its own, `parcels` carry items and results, `cell` holds it together.
+"""
+
+from __future__ import annotations
+
+from lambdakernel.parallel.results import ParallelError, TaskFailed
+
+__all__ = ["ParallelError", "TaskFailed"]

@@ -1,9 +1,178 @@
-"""A worker that runs one task of a fan-out."""
+"""A worker that runs one task of a fan-out.
+
+Called by the zygote in a process that was just forked for it. It attaches to the session as a reader, so that it sees
+the notebook's variables and can publish none; loads what the body reaches; binds the item; runs the body; and sends
+back what is collected, or how it failed, in one datagram with one parcel. Then it leaves without exit handlers, which
+are the zygote's.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import ast
+import builtins
+import ctypes
+import io
+import json
+import os
+import random
+import signal
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, NoReturn
+
+from lambdakernel.errors import LambdaKernelError
+from lambdakernel.executors import wire
+from lambdakernel.parallel import traces
+from lambdakernel.parallel.body import bind, collected, run_body
+from lambdakernel.parallel.job import Job
+from lambdakernel.parallel.parcels import pack, unpack
+from lambdakernel.parallel.values import TaskSession
+
+_PR_SET_NAME = 15
+_libc = ctypes.CDLL(None)
 
 
-def run(params: dict[str, Any], fds: tuple[int, ...]) -> int:
-    return 0
+class StaleTask(LambdaKernelError):
+    """The session was restarted between the cell and its task."""
+
+
+class LostUpdate(LambdaKernelError):
+    """The task changed a value of the notebook in place; that change would be lost with the task."""
+
+    def __init__(self, names: Sequence[str], remedy: str) -> None:
+        listed = " and ".join(repr(name) for name in names)
+        super().__init__(
+            f"the body changed {listed} in place. A task works on its own copy, so the notebook would never see the"
+            f" change. {remedy} to collect each task's value, or make the change in the next cell, from the results."
+        )
+        self.names = tuple(names)
+
+
+def run(params: dict[str, Any], fds: tuple[int, ...]) -> NoReturn:
+    """Be the task `params["index"]` and leave the process. `fds`: line to the parent, job, item, stdout, stderr."""
+    line, job, item, out, err = fds
+    _become_task(out, err)
+    end = wire.adopt(line)
+    try:
+        said, parcel = _attempt(Job.from_bytes(unpack(job).head), item, int(params["index"]))
+        _flush()
+        wire.send(end, {"said": said}, (parcel,))
+        code = 0
+    except wire.PeerGone:  # the cell was interrupted; nobody wants the result
+        code = 0
+    except BaseException as e:
+        # ours, or no memory even to report: stderr is the task's, so the user sees it
+        os.write(2, f"the task cannot report: {type(e).__name__}: {e}\n".encode())
+        code = 70
+    os._exit(code)
+
+
+# -- the process
+
+
+def _become_task(out: int, err: int) -> None:
+    """Give this process the descriptors and the manners of a task."""
+    _libc.prctl(_PR_SET_NAME, b"lk-task", 0, 0, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    for fd, number in ((nowhere, 0), (out, 1), (err, 2)):
+        os.dup2(fd, number)
+        os.close(fd)
+    sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False), encoding="utf-8")
+    sys.stdout = _stream(1)
+    sys.stderr = _stream(2)
+
+
+def _stream(fd: int) -> io.TextIOWrapper:
+    """A text stream that loses no whole line, however the process ends."""
+    raw = io.BufferedWriter(io.FileIO(fd, "w", closefd=False))
+    return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+
+
+def _flush() -> None:
+    """Let out what Python and C hold back."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # the body closed or replaced it
+            continue
+    _libc.fflush(None)
+
+
+# -- the work
+
+
+def _attempt(job: Job, item: int, index: int) -> tuple[str, int]:
+    """What to say, and the parcel to send with it."""
+    cells = {job.filename: job.label}
+    traces.add_source(job.filename, job.cell)
+    try:
+        return "returned", _work(job, item, index, cells)
+    except BaseException as e:  # SystemExit and KeyboardInterrupt of the body are its errors too
+        return "raised", pack(json.dumps(_report(e, cells, job.filename)).encode())
+
+
+def _work(job: Job, item: int, index: int, cells: dict[str, str]) -> int:
+    tree = ast.parse(job.body, job.filename)
+    live = _main_module().__dict__
+    _provide_display()
+    session = TaskSession(job.store, job.session, live)
+    if session.epoch != job.epoch:
+        raise StaleTask("the notebook was restarted while this task began. Run the cell again.")
+    for filename, number, source in session.cells:
+        cells.setdefault(filename, f"Cell In[{number}]")
+        traces.add_source(filename, source)
+    _seed(job.seeds, index)
+    session.prepare(tree)
+    thing = session.decode(unpack(item)) if job.target else None
+    before = session.fingerprint(thing)
+    if job.target:
+        bind(live, job.target, thing)
+    last = run_body(tree, job.filename, live)
+    _refuse_lost_updates(session, job)
+    collects_item = not set(job.bound).isdisjoint(job.finals)
+    if job.target and not collects_item and session.item_changed(before, thing, unpack(item)):
+        raise LostUpdate(job.bound, f"Name {job.bound[0]} after `->`")
+    return session.encode(collected(job.collects(), live, last))
+
+
+def _refuse_lost_updates(session: TaskSession, job: Job) -> None:
+    names = session.mutated({*job.finals, *job.bound})
+    if names:
+        first = names[0]
+        raise LostUpdate(names, f"Assign {first} in the body (`{first} = copy.copy({first})`) and name it after `->`")
+
+
+def _main_module() -> ModuleType:
+    module = ModuleType("__main__")
+    module.__dict__["__builtins__"] = builtins
+    sys.modules["__main__"] = module
+    return module
+
+
+def _provide_display() -> None:
+    """`display` is there as in a cell; a task shows values as text."""
+    from IPython.core.display_functions import display
+
+    builtins.display = display  # type: ignore[attr-defined]
+
+
+def _seed(seeds: dict[str, int], index: int) -> None:
+    """Random numbers that differ between tasks, and are the same again if the notebook's generators were seeded."""
+    random.seed(f"{seeds['random']}/{index}")
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and "numpy" in seeds:
+        numpy.random.seed([seeds["numpy"], index])
+
+
+def _report(error: BaseException, cells: dict[str, str], body: str) -> dict[str, str]:
+    try:
+        evalue = str(error)
+    except Exception as e:
+        evalue = f"<its message cannot be had: {type(e).__name__}>"
+    return {
+        "ename": type(error).__name__,
+        "evalue": evalue,
+        "traceback": traces.render(error, cells, body),
+    }

@@ -571,7 +571,8 @@ class Namespace:
         rebound, gone = self._bindings.changes()
         skip = {*except_names, *rebound, *gone}
         changes = self._detector.detect(self._suspects(), (), ())
-        return sorted(key for w in changes.written for kind, key in w.items if kind == "n" and key not in skip)
+        names = {key for w in changes.written for kind, key in w.items if kind == "n" and key not in skip}
+        return sorted({name for name in names if not is_output(name)} or names)
 
 
 def _items(unit: Unit) -> tuple[Item, ...]:

@@ -19,6 +19,7 @@ from ipykernel.compiler import get_file_name
 from ipykernel.ipkernel import IPythonKernel
 from traitlets import Type, default
 
+from lambdakernel import magics
 from lambdakernel.errors import NotSaved
 from lambdakernel.state import Cell
 from lambdakernel.worker import processes
@@ -64,6 +65,7 @@ class WorkerKernel(IPythonKernel):
         """Find the session's state; afterwards cells are durable."""
         self.durable.attach()
         self.shell.durable = self.durable
+        magics.load(self.shell, self.durable, self)
 
     def announce(self) -> None:
         """Tell the front that this worker can take requests."""

@@ -1,0 +1,309 @@
+"""One `%%parallel` cell, from its text to bound names: the only module here that knows the shell.
+
+Order of work: read the header and the body; refuse what cannot run, before anything runs; make the list of items;
+commit what is pending, so that tasks read it from the store; fan out; decode; bind all names at once; and raise what
+failed. An interrupt before the binding leaves the namespace as it was.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import random
+import reprlib
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lambdakernel.errors import LambdaKernelError, NoWorker, ValueDamaged
+from lambdakernel.executors.base import Executor
+from lambdakernel.parallel import values
+from lambdakernel.parallel.analysis import Body, Collect, Final, analyse, collects, notebook_syntax
+from lambdakernel.parallel.body import bind
+from lambdakernel.parallel.fanout import FanOut, Limits
+from lambdakernel.parallel.header import Header, parse_header
+from lambdakernel.parallel.job import Job
+from lambdakernel.parallel.output import Grouped
+from lambdakernel.parallel.parcels import pack
+from lambdakernel.parallel.progress import Bar, Bundle
+from lambdakernel.parallel.results import Lost, Outcome, ParallelError, Raised, Returned, TaskFailed, failed
+
+ITEM_CHARACTERS = 60
+"""Longest text that stands for an item in headings and errors."""
+
+
+class CannotFanOut(LambdaKernelError):
+    """The cell cannot run as tasks; nothing ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """The kernel around the cell: what a fan-out needs of it."""
+
+    shell: Any
+    durable: Any
+    connect: Callable[[], Executor]
+    store: str
+    default_workers: int = 0
+    """0: as many as there are processors that we may use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The cell as the user wrote it, with the file name and the label that tracebacks give it."""
+
+    source: str
+    above: int
+    """Its lines before the body."""
+    label: str
+    filename: str
+
+    def line(self, number: int) -> str:
+        lines = self.source.split("\n")
+        return lines[number - 1].strip() if number <= len(lines) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A cell that was read and found fit to run."""
+
+    header: Header
+    body: Body
+    collects: tuple[Collect, ...]
+    source: str
+    """The body as Python, on the lines that it has in the cell."""
+    cell: Cell
+
+
+def run_cell(where: Where, line: str, text: str) -> None:
+    """Run the cell whose first line is `%%parallel` + `line` and whose body is `text`.
+
+    Raises:
+        HeaderError, BadCollect, CannotFanOut: nothing ran; says what to write instead.
+        ParallelError: tasks failed (not with --keep-going); the names are bound all the same.
+        KeyboardInterrupt: stopped; no name is bound.
+    """
+    prepared = prepare(where.shell, line, text)
+    namespace = where.durable.ready()
+    refuse_residents(prepared, namespace.rows())
+    items = _items(where.shell.user_ns, namespace, prepared.header)
+    where.durable.after(None)
+    describe = _describer(prepared.header, items)
+    outcomes = _fan_out(where, namespace, prepared, items, describe)
+    failures = _bind(where.shell.user_ns, namespace, prepared, outcomes, describe)
+    if failures and not prepared.header.options.keep_going:
+        raise ParallelError(failures, len(items), prepared.header.names)
+
+
+# -- before anything runs
+
+
+def prepare(shell: Any, line: str, text: str) -> Prepared:
+    """Read the cell. Raises as `run_cell` does."""
+    header = parse_header(line)
+    cell = _cell_of(shell, line, text)
+    lines = text.split("\n")
+    empty = next((n for n, one in enumerate(lines) if one.strip()), 0)
+    above = cell.above + empty  # the transformation drops empty lines at the start
+    python = shell.transform_cell(text)
+    for number in notebook_syntax("\n".join(lines[empty:]), python):
+        raise CannotFanOut(
+            f"line {above + number} is a magic or shell command ({cell.line(above + number)}), and a task has no shell"
+            " for it. Use Python instead (for example `subprocess.run`), or move the line to a cell of its own."
+        )
+    source = "\n" * above + python
+    body = analyse(ast.parse(source, cell.label))
+    return Prepared(header, body, collects(header.names, body, header.bound), source, cell)
+
+
+def _cell_of(shell: Any, line: str, text: str) -> Cell:
+    """The cell that is running, as the user wrote it; one made up from `line` and `text` if code runs the magic."""
+    result = shell.displayhook.exec_result
+    number = shell.execution_count if result is None else result.execution_count
+    written = "" if result is None else str(result.info.raw_cell)
+    if written.rstrip().endswith(text.rstrip()) and written.lstrip().startswith("%%parallel"):
+        above = next(n for n, one in enumerate(written.split("\n"), 1) if one.strip())
+    else:
+        written, above = f"%%parallel {line}\n{text}", 1
+    transformed = written if result is None else result.info.transformed_cell or written
+    filename = shell.compile.get_code_name(written, transformed, number)
+    return Cell(written, above, f"Cell In[{number}]", filename)
+
+
+def refuse_residents(prepared: Prepared, rows: Iterable[Any]) -> None:
+    """Raise if the body reads a variable that cannot move to a task.
+
+    Raises:
+        CannotFanOut: names the variables, why they cannot move, and what to do.
+    """
+    read = prepared.body.read - set(prepared.header.bound)
+    stuck = [row for row in rows if row.name in read and row.state in ("resident", "lost", "damaged")]
+    if stuck:
+        why = "; ".join(f"{row.name!r} is {row.state} ({row.why})" for row in stuck)
+        raise CannotFanOut(
+            f"the body reads what cannot move to a task: {why}. Make it inside the body, or pass what it holds"
+            " (a path, the rows) instead. Nothing ran."
+        )
+
+
+def _items(live: dict[str, Any], namespace: Any, header: Header) -> Sequence[Any]:
+    if not header.loop:
+        return range(header.options.times or _processors())
+    tree = ast.parse(header.items_source, "<%%parallel>", "eval")
+    namespace.prepare([ast.Expr(tree.body)])
+    items: list[Any] = eval(compile(tree, "<%%parallel>", "eval"), live)
+    return items
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _describer(header: Header, items: Sequence[Any]) -> Callable[[int], str]:
+    """A function from a task's index to a short text for its item: `i=3`, `a=1, b='x'`."""
+
+    def describe(index: int) -> str:
+        if not header.target:
+            return ""
+        scope: dict[str, Any] = {}
+        bind(scope, header.target, items[index])
+        return ", ".join(f"{name}={short(scope[name])}" for name in header.bound)
+
+    return describe
+
+
+def short(value: Any) -> str:
+    """A text of at most 60 characters for `value`; its class when its own `repr` fails."""
+    shortener = reprlib.Repr()
+    shortener.maxother = shortener.maxstring = shortener.maxlong = ITEM_CHARACTERS
+    try:
+        text = shortener.repr(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    text = " ".join(text.split())
+    return text if len(text) <= ITEM_CHARACTERS else text[: ITEM_CHARACTERS - 3] + "..."
+
+
+# -- the tasks
+
+
+def _fan_out(
+    where: Where, namespace: Any, prepared: Prepared, items: Sequence[Any], describe: Callable[[int], str]
+) -> list[Outcome]:
+    options = prepared.header.options
+
+    def heading(index: int) -> str:
+        said = describe(index)
+        return f"task {index} ({said})" if said else f"task {index}"
+
+    def item(index: int) -> int:
+        return values.to_parcel(namespace, items[index])
+
+    bar = Bar(_shower(), time.monotonic)
+    job = pack(_job(where, namespace, prepared).to_bytes())
+    try:
+        fan_out = FanOut(
+            _executor(where),
+            job=job,
+            total=len(items),
+            item=item,
+            limits=Limits(options.workers or where.default_workers or _processors(), options.timeout_s),
+            grouped=Grouped(_write, heading),
+            watch=bar.update,
+        )
+        try:
+            return fan_out.run()
+        finally:
+            bar.last(fan_out.progress)
+    finally:
+        os.close(job)
+
+
+def _executor(where: Where) -> Executor:
+    try:
+        return where.connect()
+    except OSError as e:
+        raise NoWorker(f"the process that starts tasks cannot be reached ({e.strerror or e})") from e
+
+
+def _job(where: Where, namespace: Any, prepared: Prepared) -> Job:
+    return Job(
+        store=where.store,
+        session=where.durable.session,
+        epoch=namespace.current_epoch(),
+        body=prepared.source,
+        cell=prepared.cell.source,
+        filename=prepared.cell.filename,
+        label=prepared.cell.label,
+        target=prepared.header.target,
+        bound=prepared.header.bound,
+        names=prepared.header.names,
+        finals=tuple(c.name for c in prepared.collects if isinstance(c, Final)),
+        seeds=_seeds(),
+    )
+
+
+def _seeds() -> dict[str, int]:
+    """Drawn from the notebook's generators: two fan-outs differ, and a seeded notebook gives the same again."""
+    seeds = {"random": random.getrandbits(64)}
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        seeds["numpy"] = int(numpy.random.randint(2**31))
+    return seeds
+
+
+def _shower() -> Callable[[Bundle, bool], None]:
+    import IPython.display
+
+    ipython: Any = IPython.display
+    name = f"lambdakernel-parallel-{os.urandom(8).hex()}"
+
+    def show(bundle: Bundle, is_update: bool) -> None:
+        (ipython.update_display if is_update else ipython.display)(bundle, raw=True, display_id=name)
+
+    return show
+
+
+def _write(stream: str, text: str) -> None:
+    target = sys.stdout if stream == "stdout" else sys.stderr
+    target.write(text)
+    target.flush()
+
+
+# -- afterwards
+
+
+def _bind(
+    live: dict[str, Any],
+    namespace: Any,
+    prepared: Prepared,
+    outcomes: Sequence[Outcome],
+    describe: Callable[[int], str],
+) -> tuple[TaskFailed, ...]:
+    """Bind each name to the list of its results; the failures, which stand in their places."""
+    names = prepared.header.names
+    failures: list[TaskFailed] = []
+    rows: list[Sequence[Any]] = []
+    for index, outcome in enumerate(outcomes):
+        match _opened(namespace, outcome):
+            case Raised() | Lost() as failure:
+                failures.append(failed(index, describe(index), failure))
+                rows.append([failures[-1]] * len(names))
+            case results:
+                rows.append(results)
+    live.update({name: [row[column] for row in rows] for column, name in enumerate(names)})
+    return tuple(failures)
+
+
+def _opened(namespace: Any, outcome: Outcome) -> Sequence[Any] | Raised | Lost:
+    """What a task collected, or how it failed; a result that cannot be loaded here is a failure of its task alone."""
+    if not isinstance(outcome, Returned):
+        return outcome
+    try:
+        results: Sequence[Any] = values.from_parcel(namespace, outcome.parcel)
+    except ValueDamaged as e:
+        hint = "If the body makes the class of its result: such a class stays in its task. Define it in a cell before."
+        return Raised("ValueDamaged", f"{e} {hint}", "")
+    return results

@@ -1,0 +1,44 @@
+"""What every task of one fan-out is told, as one record that travels in a parcel."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from lambdakernel.parallel.analysis import Collect, Final, LastValue
+
+
+class Job(NamedTuple):
+    """One fan-out, without its items."""
+
+    store: str
+    session: str
+    epoch: int
+    """Of the session when the cell ran: a task that finds another one refuses."""
+    body: str
+    """The body as Python, with so many empty lines before it that its line numbers are the cell's."""
+    cell: str
+    """The whole cell, as the user wrote it: what tracebacks quote."""
+    filename: str
+    label: str
+    """`Cell In[5]`."""
+    target: str
+    bound: tuple[str, ...]
+    """The names in `target`."""
+    names: tuple[str, ...]
+    finals: tuple[str, ...]
+    """Those of `names` whose final value is collected; the others take the last expression's."""
+    seeds: dict[str, int]
+    """Of `random` and, where it is used, of `numpy`: drawn from the notebook's own generators."""
+
+    def collects(self) -> tuple[Collect, ...]:
+        return tuple(Final(n) if n in self.finals else LastValue(n) for n in self.names)
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(self._asdict()).encode()
+
+    @classmethod
+    def from_bytes(cls, data: Any) -> Job:
+        fields: dict[str, Any] = json.loads(bytes(data))
+        whole: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+        return cls(**whole)

@@ -1,0 +1,140 @@
+"""Values on their way between processes of one machine: a head and its buffers in one sealed memory file.
+
+The sender copies each buffer once, into the file; the receiver maps the file privately, so that what it gets is
+writable and nobody else's, and no page is copied until it is written. A parcel is sealed before it is sent: it
+cannot shrink under the receiver's map, which would kill the receiver.
+
+The map is made by `mmap(2)` itself, not by the `mmap` module, which keeps a descriptor open for each map: a thousand
+large results would use up a process's descriptors.
+
+Layout: magic, number of parts, length of each part; then the parts, each at a multiple of 64 bytes. The first part is
+the head.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import struct
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lambdakernel.errors import LambdaKernelError
+
+_MAGIC = b"lkparcel"
+_ALIGN = 64
+READ_BELOW = 256 * 1024
+"""Bytes below which a parcel is read and not mapped: a map costs a page fault for every page that is touched."""
+
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+_PROT_READ_WRITE = 1 | 2
+_MAP_PRIVATE = 2
+_MAP_FAILED = ctypes.c_void_p(-1).value
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_long,
+]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+
+class ParcelDamaged(LambdaKernelError):
+    """A memory file that is no parcel, or not a whole one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """What arrived: writable memory that lives as long as something refers to it."""
+
+    head: memoryview
+    buffers: tuple[memoryview, ...]
+
+
+def pack(head: Any, buffers: Sequence[Any] = ()) -> int:
+    """A descriptor of a sealed memory file with `head` and `buffers` (bytes-like, contiguous); the caller closes it.
+
+    Raises:
+        OSError: the system has no memory or no descriptor for it; nothing stays behind.
+    """
+    parts = [memoryview(part).cast("B") for part in (head, *buffers)]
+    index = _MAGIC + struct.pack(f"<{1 + len(parts)}Q", len(parts), *(part.nbytes for part in parts))
+    fd = os.memfd_create("lk-parcel", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        at = _write(fd, memoryview(index), 0)
+        for part in parts:
+            at = _write(fd, part, _aligned(at) if part.nbytes else at)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def unpack(fd: int) -> Parcel:
+    """The parcel behind `fd`, which stays the caller's to close; may be called by any number of processes.
+
+    Raises:
+        ParcelDamaged: it is none.
+        OSError: the system has no room to map it.
+    """
+    nbytes = os.fstat(fd).st_size
+    if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS != _SEALS:
+        raise ParcelDamaged("a parcel arrived that is not sealed; it was not opened. Run the cell again.")
+    memory = _read(fd, nbytes) if nbytes < READ_BELOW else _map(fd, nbytes)
+    return _split(memory)
+
+
+def _aligned(at: int) -> int:
+    return -(-at // _ALIGN) * _ALIGN
+
+
+def _write(fd: int, part: memoryview, at: int) -> int:
+    """Write all of `part` at `at`; where it ends. One call writes 2 GiB at most."""
+    while part.nbytes:
+        written = os.pwrite(fd, part, at)
+        part, at = part[written:], at + written
+    return at
+
+
+def _read(fd: int, nbytes: int) -> memoryview:
+    memory = bytearray(nbytes)
+    os.preadv(fd, [memory], 0)
+    return memoryview(memory)
+
+
+def _map(fd: int, nbytes: int) -> memoryview:
+    address = _libc.mmap(None, nbytes, _PROT_READ_WRITE, _MAP_PRIVATE, fd, 0)
+    if address == _MAP_FAILED:
+        code = ctypes.get_errno()
+        raise OSError(code, f"cannot map {nbytes} bytes of a task's values: {os.strerror(code)}")
+    owner = (ctypes.c_char * nbytes).from_address(address)
+    weakref.finalize(owner, _libc.munmap, address, nbytes).atexit = False
+    return memoryview(owner).cast("B")
+
+
+def _split(memory: memoryview) -> Parcel:
+    try:
+        if memory[:8] != _MAGIC:
+            raise ValueError("magic")
+        (count,) = struct.unpack_from("<Q", memory, 8)
+        if not 1 <= count <= memory.nbytes // 8:
+            raise ValueError("count")
+        lengths = struct.unpack_from(f"<{count}Q", memory, 16)
+        at, parts = 16 + 8 * count, []
+        for length in lengths:
+            start = _aligned(at) if length else at
+            at = start + length
+            if at > memory.nbytes:
+                raise ValueError("length")
+            parts.append(memory[start:at])
+    except (ValueError, struct.error) as e:
+        raise ParcelDamaged(f"a parcel arrived whose {e} is wrong; it was not opened. Run the cell again.") from None
+    return Parcel(parts[0], tuple(parts[1:]))

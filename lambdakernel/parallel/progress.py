@@ -1,0 +1,118 @@
+"""The progress of a fan-out: a frozen state, and what it looks like as text and as HTML. Pure, but for `Bar`.
+
+`Bar` shows it: one display that is updated in place, at most ten times a second.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from dataclasses import dataclass
+
+WIDTH = 30
+"""Characters of the bar as text."""
+PERIOD_S = 0.1
+"""Least seconds between two updates of the display."""
+Bundle = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How many tasks are where; those that are neither done nor running wait."""
+
+    total: int
+    done: int = 0
+    """Tasks that have ended, the failed ones among them."""
+    running: int = 0
+    failed: int = 0
+    elapsed_s: float = 0.0
+    stopped: bool = False
+    """It ended before all tasks did."""
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds until the last task ends, at the pace so far; None before the first ended, and when none is left."""
+        if not self.done or self.is_over:
+            return None
+        return self.elapsed_s / self.done * (self.total - self.done)
+
+    @property
+    def is_over(self) -> bool:
+        return self.stopped or self.done >= self.total
+
+
+def summary(p: Progress) -> str:
+    """`12 of 32 done, 4 running, 1 failed; 3 s, 5 s left`."""
+    parts = [f"{p.done} of {p.total} done"]
+    if p.running and not p.is_over:
+        parts.append(f"{p.running} running")
+    if p.failed:
+        parts.append(f"{p.failed} failed")
+    if p.stopped:
+        parts.append("stopped")
+    eta = "" if p.eta_s is None else f", {duration(p.eta_s)} left"
+    return f"{', '.join(parts)}; {duration(p.elapsed_s)}{eta}"
+
+
+def as_text(p: Progress) -> str:
+    full = WIDTH if not p.total else WIDTH * min(p.done, p.total) // p.total
+    return f"[{'#' * full}{'.' * (WIDTH - full)}] {summary(p)}"
+
+
+def as_html(p: Progress) -> str:
+    """A bar that shows done and failed, with the summary beside it and as its label for screen readers."""
+    said = html.escape(summary(p))
+    good, bad = _percent(p.done - p.failed, p.total), _percent(p.failed, p.total)
+    return (
+        f'<div role="progressbar" aria-valuemin="0" aria-valuemax="{p.total}" aria-valuenow="{p.done}"'
+        f' aria-label="{said}" style="display:flex;align-items:center;gap:.7em">'
+        '<div style="display:flex;width:16em;height:.8em;border-radius:.4em;overflow:hidden;background:#8884">'
+        f'<div style="width:{good}%;background:#2a9d4a"></div><div style="width:{bad}%;background:#d04437"></div></div>'
+        f'<span style="font-variant-numeric:tabular-nums">{said}</span></div>'
+    )
+
+
+def bundle(p: Progress) -> Bundle:
+    return {"text/plain": as_text(p), "text/html": as_html(p)}
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `12 s`, `3 min 20 s`, `2 h 05 min`."""
+    if seconds < 9.95:
+        return f"{max(0.0, seconds):.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def _percent(part: int, total: int) -> str:
+    return f"{100 * part / total:.1f}" if total else "0"
+
+
+class Bar:
+    """Shows progress by `show(bundle, is_update)`. Owned by the cell that fans out; `last` shows the end for sure."""
+
+    def __init__(self, show: Callable[[Bundle, bool], None], clock: Callable[[], float]) -> None:
+        self._show = show
+        self._clock = clock
+        self._shown_at: float | None = None
+        self._shown: Bundle = {}
+
+    def update(self, progress: Progress) -> None:
+        """Show `progress`, unless something was shown a moment ago."""
+        now = self._clock()
+        if self._shown_at is None or now - self._shown_at >= PERIOD_S:
+            self._now(progress, now)
+
+    def last(self, progress: Progress) -> None:
+        """Show the end."""
+        self._now(progress, self._clock())
+
+    def _now(self, progress: Progress, now: float) -> None:
+        new = bundle(progress)
+        if new != self._shown:
+            self._show(new, self._shown_at is not None)
+            self._shown_at, self._shown = now, new

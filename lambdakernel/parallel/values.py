@@ -1,0 +1,97 @@
+"""A task's view of its session, and values on their way between it and the notebook.
+
+The only module here that knows how the state package encodes: a value becomes one parcel, with its large buffers out
+of band.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import kvs
+from lambdakernel.parallel.parcels import Parcel, pack
+from lambdakernel.state import Namespace
+
+
+def to_parcel(namespace: Namespace, value: Any) -> int:
+    """The descriptor of a parcel that holds `value`; raises what pickling raises."""
+    dump = namespace.encode(value)
+    return pack(dump.head, dump.buffers)
+
+
+def from_parcel(namespace: Namespace, parcel: Parcel) -> Any:
+    """The value in `parcel`; its large arrays are the parcel's memory.
+
+    Raises:
+        ValueDamaged: it cannot be loaded here.
+    """
+    return namespace.decode(bytes(parcel.head), parcel.buffers)
+
+
+class TaskSession:
+    """The session as one task sees it: what was committed when the task began."""
+
+    def __init__(self, store: str, session: str, live: dict[str, Any]) -> None:
+        self._replica = kvs.open(store).space(session).reader()
+        self._namespace = Namespace(live, self._replica, ignore=dict(live), worker="a task")
+        self._live = live
+        attached = self._namespace.attach()
+        self.epoch: int = attached.epoch
+        self.cells: Sequence[tuple[str, int, str]] = [
+            (cell.filename, cell.number, cell.source) for cell in attached.cells if cell.filename
+        ]
+
+    def prepare(self, tree: ast.Module) -> None:
+        """Load what the body reaches; raises for what cannot be had."""
+        self._namespace.prepare(tree.body)
+
+    def encode(self, value: Any) -> int:
+        return to_parcel(self._namespace, value)
+
+    def decode(self, parcel: Parcel) -> Any:
+        return from_parcel(self._namespace, parcel)
+
+    def mutated(self, except_names: Iterable[str]) -> list[str]:
+        """Variables of the notebook that the body reached and changed in place, `except_names` left out.
+
+        A value may dump to other bytes merely because it was loaded (strings that became one). So a suspect is compared
+        with itself as loaded a second time, not with the bytes in the store. Costs that load for suspects alone.
+        """
+        suspects = self._namespace.mutated(except_names)
+        return self._confirmed(suspects) if suspects else []
+
+    def _confirmed(self, names: Sequence[str]) -> list[str]:
+        untouched: dict[str, Any] = {}
+        fresh = Namespace(untouched, self._replica, ignore={}, worker="a task", ambient=())
+        fresh.attach()
+        fresh.load(names)
+
+        def differs(name: str) -> bool:
+            if name not in untouched or name not in self._live:
+                return True
+            before, after = fresh.encode(untouched[name]), self._namespace.encode(self._live[name])
+            return before.fingerprint != after.fingerprint and not _same_table(untouched[name], self._live[name])
+
+        return [name for name in names if differs(name)]
+
+    def fingerprint(self, item: Any) -> tuple[bytes, ...]:
+        """Equal for an item that was not changed in between; costs a dump, but nothing for an atom."""
+        return () if type(item) in _ATOMS else self._namespace.encode(item).fingerprint
+
+    def item_changed(self, before: tuple[bytes, ...], item: Any, sent: Parcel) -> bool:
+        """Whether the body changed `item` in place; `sent` is its parcel, unpacked once more."""
+        return self.fingerprint(item) != before and not _same_table(self.decode(sent), item)
+
+
+_ATOMS = (int, float, complex, bool, str, bytes, type(None), range)
+
+
+def _same_table(one: Any, other: Any) -> bool:
+    """Whether both are equal tables of pandas: reading one fills caches in it, which then travel with it."""
+    pandas = sys.modules.get("pandas")
+    if pandas is None or type(one) is not type(other) or not isinstance(one, (pandas.DataFrame, pandas.Series)):
+        return False
+    return bool(one.equals(other) and one.index.names == other.index.names and one.attrs == other.attrs)

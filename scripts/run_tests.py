@@ -1,0 +1,116 @@
+"""Runs every check and every test, also after one has failed, and prints one summary: what `make test` and CI run.
+
+Order: what takes seconds first (ruff, mypy), then pytest, which itself runs what starts real kernels and a browser
+last. Before that, as root on a system with apt, the packages that some tests use are installed where they are missing;
+otherwise those tests are skipped, and it is said which and why.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = {"chromium": "chromium", "redis-server": "redis-server"}
+"""Command that the tests look for, and the Debian package that has it."""
+USERS = {"chromium": "tests/browser", "redis-server": "tests of the network tier (planned)"}
+APT_S, CHECK_S, PYTEST_S = 300.0, 300.0, 1500.0
+"""Seconds after which a step is ended; all together stay below the half hour that CI allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command of the run."""
+
+    name: str
+    command: tuple[str, ...]
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a step ended: `code` is its exit code, None if it was ended at its deadline."""
+
+    step: Step
+    code: int | None
+    seconds: float
+
+    def line(self) -> str:
+        word = {0: "passed", None: "ENDED AT ITS DEADLINE"}.get(self.code, f"FAILED ({self.code})")
+        return f"  {self.step.name:<14}{word:<24}{self.seconds:7.1f} s"
+
+
+def steps(arguments: Sequence[str]) -> list[Step]:
+    """What to run; arguments are pytest's, but for `--only-checks`."""
+    checks = [
+        Step("ruff check", _tool("ruff", "check", "."), CHECK_S),
+        Step("ruff format", _tool("ruff", "format", "--check", "."), CHECK_S),
+        Step("mypy", _tool("mypy"), CHECK_S),
+    ]
+    if "--only-checks" in arguments:
+        return checks
+    return [*checks, Step("pytest", _tool("pytest", *arguments), PYTEST_S)]
+
+
+def _tool(module: str, *arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", module, *arguments)
+
+
+def run(step: Step) -> Done:
+    """Run one step to its end or its deadline."""
+    print(f"\n== {step.name}: {' '.join(step.command[2:])}", flush=True)
+    start = time.monotonic()
+    code: int | None
+    try:
+        code = subprocess.run(step.command, cwd=ROOT, timeout=step.deadline_s).returncode
+    except subprocess.TimeoutExpired:
+        code = None
+    return Done(step, code, time.monotonic() - start)
+
+
+def prepare_system() -> list[str]:
+    """Install missing system packages if we may; one line for each that is still missing, and what that skips."""
+    missing = [command for command in PACKAGES if shutil.which(command) is None]
+    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
+        _apt([PACKAGES[command] for command in missing])
+    return [_skipped(command) for command in missing if shutil.which(command) is None]
+
+
+def _skipped(command: str) -> str:
+    why = "it could not be installed" if os.geteuid() == 0 else "only root may install it"
+    return f"{command} is missing ({why}): {USERS[command]} are skipped. Remedy: apt-get install {PACKAGES[command]}"
+
+
+def _apt(packages: Sequence[str]) -> None:
+    """Best effort: what fails is said, and only the tests that need it are skipped."""
+    print(f"== system packages: {' '.join(packages)}", flush=True)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    install = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages, "fonts-dejavu-core")
+    for command in (("apt-get", "update", "-qq"), install):
+        try:
+            done = subprocess.run(command, env=environment, timeout=APT_S, capture_output=True, text=True)
+        except (OSError, subprocess.TimeoutExpired) as e:
+            print(f"{command[1]}: {e}", flush=True)
+            return
+        if done.returncode:
+            print(f"apt-get {command[1]} failed:\n{done.stderr.strip()[-1000:]}", flush=True)
+            return
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run everything; 0 only if every step passed."""
+    notes = [] if "--only-checks" in arguments else prepare_system()
+    done = [run(step) for step in steps(arguments)]
+    print("\n== summary")
+    print("\n".join([d.line() for d in done] + [f"  note: {note}" for note in notes]))
+    return 0 if all(d.code == 0 for d in done) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
