@@ -72,21 +72,31 @@ class TaskSession:
         def differs(name: str) -> bool:
             if name not in untouched or name not in self._live:
                 return True
-            before, after = fresh.encode(untouched[name]), self._namespace.encode(self._live[name])
-            return before.fingerprint != after.fingerprint and not _same_table(untouched[name], self._live[name])
+            before = _fingerprint(fresh, untouched[name])
+            return self._differs(before, self._live[name]) and not _same_table(untouched[name], self._live[name])
 
         return [name for name in names if differs(name)]
 
     def fingerprint(self, item: Any) -> tuple[bytes, ...]:
         """Equal for an item that was not changed in between; costs a dump, but nothing for an atom."""
-        return () if type(item) in _ATOMS else self._namespace.encode(item).fingerprint
+        return _fingerprint(self._namespace, item)
 
     def item_changed(self, before: tuple[bytes, ...], item: Any, sent: Parcel) -> bool:
         """Whether the body changed `item` in place; `sent` is its parcel, unpacked once more."""
-        return self.fingerprint(item) != before and not _same_table(self.decode(sent), item)
+        return self._differs(before, item) and not _same_table(self.decode(sent), item)
+
+    def _differs(self, before: tuple[bytes, ...], value: Any) -> bool:
+        try:
+            return self.fingerprint(value) != before
+        except Exception:  # it could be encoded before the body ran: what keeps it from that now is a change
+            return True
 
 
 _ATOMS = (int, float, complex, bool, str, bytes, type(None), range)
+
+
+def _fingerprint(namespace: Namespace, value: Any) -> tuple[bytes, ...]:
+    return () if type(value) in _ATOMS else namespace.encode(value).fingerprint
 
 
 def _same_table(one: Any, other: Any) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 from lambdakernel.state.residents import is_lost
 
-NEVER = frozenset({"In", "Out", "_ih", "_oh", "_dh", "_i", "_ii", "_iii", "_exit_code", "__builtins__", "__builtin__"})
+NEVER = frozenset({"In", "Out", "_ih", "_oh", "_dh", "_i", "_ii", "_iii", "__builtins__", "__builtin__"})
 SHOWN = ("_", "__", "___")
 _INPUT = re.compile(r"_i\d+")
 _OUTPUT = re.compile(r"_\d+")

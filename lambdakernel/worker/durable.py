@@ -23,8 +23,9 @@ import kvs
 from lambdakernel.errors import LambdaKernelError, NotSaved
 from lambdakernel.session import Opened, hold, name_of, space_of, sweep
 from lambdakernel.settings import Settings, default_store
-from lambdakernel.state import Attached, Cell, Committed, Namespace
+from lambdakernel.state import Attached, Cell, Committed, Namespace, default_ambient
 from lambdakernel.worker import history
+from lambdakernel.worker.ambient import LoadedExtensions
 
 SOON_S = 0.15
 """Seconds from a change outside a cell to its commit: long enough to gather a slider's events into one."""
@@ -65,7 +66,9 @@ class Durable:
         try:
             opened = hold(space_of(self._settings, os.environ, self.session), self.session, self._params["front_pid"])
             worker = f"worker {os.getpid()}"
-            namespace = Namespace(self._kernel.shell.user_ns, opened.replica, ignore=self._ignored, worker=worker)
+            shell = self._kernel.shell
+            ambient = (*default_ambient(), LoadedExtensions(shell))
+            namespace = Namespace(shell.user_ns, opened.replica, ignore=self._ignored, worker=worker, ambient=ambient)
             self.attached = namespace.attach()
         except (kvs.KvsError, LambdaKernelError, OSError) as e:
             self._failure = e
