@@ -1,0 +1,99 @@
+"""A notebook for tests: a real IPython shell, a real session in a store on disk, tasks of a real zygote."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from traitlets.config import Config
+
+import kvs
+from lambdakernel.magics.parallel import ParallelMagics
+from lambdakernel.state import Cell, Namespace
+
+
+def wait_for(is_so, seconds: float) -> None:
+    """Wait until `is_so()`; fails after `seconds`."""
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end, "it did not come about in time"
+        time.sleep(0.02)
+
+
+class Session:
+    """What `Durable` is to a kernel: the session's namespace, committed when asked."""
+
+    def __init__(self, store: str, live: dict[str, Any]) -> None:
+        self.store = store
+        self.session = "test"
+        self.replica = kvs.open(store).space(self.session).replica()
+        self.namespace = Namespace(live, self.replica, ignore=dict(live), worker="test")
+        self.namespace.attach()
+
+    def ready(self) -> Namespace:
+        return self.namespace
+
+    def after(self, cell: Cell | None) -> Any:
+        return self.namespace.commit(cell)
+
+
+class Notebook:
+    """Runs cells as a worker does: prepare, run, commit."""
+
+    def __init__(self, store: str, zygote: str) -> None:
+        config = Config()
+        config.HistoryManager.enabled = False
+        module = ModuleType("__main__")
+        self.shell = InteractiveShell.instance(config=config, user_module=module)
+        self.live = self.shell.user_ns
+        self.session = Session(store, self.live)
+        self.kernel = SimpleNamespace(
+            parent=SimpleNamespace(params={"directory": zygote, "front_pid": os.getpid()}),
+            settings=SimpleNamespace(parallel_workers=0),
+            cells_run=0,
+        )
+        self.shell.register_magics(ParallelMagics(self.shell, self.session, self.kernel))
+        self.out = self.err = ""
+
+    def run(self, source: str) -> BaseException | None:
+        """Run a cell; its error, if it had one. What it printed is in `out` and `err`."""
+        self.session.namespace.refresh()
+        self.session.namespace.prepare(self.shell.transform_cell(source))
+        with capture_output() as captured:
+            result = self.shell.run_cell(source, store_history=True)
+        self.out, self.err = captured.stdout, captured.stderr
+        number = self.shell.execution_count - 1
+        name = self.shell.compile.get_code_name(source, self.shell.transform_cell(source), number)
+        self.session.after(Cell(number, source, "", "ok", "", "", name, time.time(), 0.0))
+        return result.error_before_exec or result.error_in_exec
+
+    def ok(self, source: str) -> Any:
+        """Run a cell that must succeed; the value of its last expression."""
+        error = self.run(source)
+        assert error is None, f"{error!r}\n{self.out}\n{self.err}"
+        return self.live.get("_")
+
+    def close(self) -> None:
+        self.session.replica.close()
+        self.shell.restore_sys_module_state()
+        InteractiveShell.clear_instance()
+
+
+@contextlib.contextmanager
+def interrupted_after(seconds: float) -> Iterator[None]:
+    """Send this process an interrupt in a while."""
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join(5.0)

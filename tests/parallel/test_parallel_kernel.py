@@ -1,0 +1,99 @@
+"""`%%parallel` and the magics in a whole kernel, as a client sees them."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from tests.kernels import Kernel, eventually, running
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("store"), session="parallel-test") as kernel:
+        yield kernel
+
+
+def test_a_fan_out_binds_results_that_outlive_the_worker(kernel: Kernel):
+    assert kernel.run("base = {'k': 10}\ndef f(i): return i + base['k']").status == "ok"
+    result = kernel.run("%%parallel for i in range(4) -> runs, twice\ntwice = f(i) * 2\nf(i)")
+    assert result.status == "ok", result.shown
+    kernel.kill_worker()
+    assert kernel.value("runs, twice") == ([10, 11, 12, 13], [20, 22, 24, 26])
+
+
+def test_the_bar_is_one_display_that_is_updated_in_place(kernel: Kernel):
+    result = kernel.run("%%parallel for i in range(8)\nimport time; time.sleep(0.1)")
+    first = [m for m in result.messages if m["msg_type"] == "display_data"]
+    updates = [m for m in result.messages if m["msg_type"] == "update_display_data"]
+    assert len(first) == 1 and updates
+    assert len({m["content"]["transient"]["display_id"] for m in first + updates}) == 1
+    last = updates[-1]["content"]["data"]
+    assert "8 of 8 done" in last["text/plain"] and "progressbar" in last["text/html"]
+    assert len(updates) <= 10 * result.seconds + 2
+
+
+def test_output_of_tasks_reaches_the_cell_in_order(kernel: Kernel):
+    result = kernel.run("%%parallel for i in range(3)\nimport time; time.sleep(0.2 - i / 10)\nprint('hello', i)")
+    assert result.stdout == "".join(f"task {i} (i={i})\nhello {i}\n" for i in range(3))
+
+
+def test_a_failed_task_is_shown_with_the_cells_own_line(kernel: Kernel):
+    result = kernel.run("%%parallel for i in range(2) -> r\nx = 2\nx / i")
+    assert (result.status, result.ename) == ("error", "ParallelError")
+    shown = "\n".join(result.reply["traceback"])
+    count = result.reply["execution_count"]
+    assert f"Cell In[{count}], line 3" in shown and "x / i" in shown
+    assert "fanout.py" not in shown
+    assert kernel.value("type(r[0]).__name__, r[1]") == ("TaskFailed", 2.0)
+
+
+def test_an_interrupt_ends_the_tasks_and_binds_nothing(kernel: Kernel):
+    message = kernel.client.send("%%parallel for i in range(9) -> never\nimport time; time.sleep(60)")
+    eventually(lambda: kernel.pids("task"), 10, "tasks")
+    began = time.monotonic()
+    kernel.manager.interrupt_kernel()
+    result = kernel.client.result(message, 10)
+    assert time.monotonic() - began < 1.5
+    assert result.ename == "KeyboardInterrupt"
+    eventually(lambda: not kernel.pids("task"), 1.0, "all tasks gone")
+    assert kernel.value("'never' in globals()") is False
+    assert kernel.run("%%parallel for i in range(2) -> after\ni").status == "ok"
+
+
+def test_a_worker_that_is_killed_takes_its_tasks_along(kernel: Kernel):
+    kernel.client.send("%%parallel for i in range(2)\nimport time; time.sleep(60)")
+    eventually(lambda: kernel.pids("task"), 10, "tasks")
+    worker = kernel.worker()
+    threading.Timer(0.1, os.kill, (worker, signal.SIGKILL)).start()
+    eventually(lambda: not kernel.pids("task"), 5.0, "all tasks gone")
+
+
+def test_the_namespace_shows_names_and_states(kernel: Kernel):
+    kernel.run("durable_one = [1]\nf_open = open('/dev/null')")
+    text = kernel.run("%namespace durable_one f_open").value or ""
+    rows = {line.split()[0]: line for line in text.splitlines()[1:]}
+    assert "durable" in rows["durable_one"] and "resident" in rows["f_open"]
+    result = kernel.run("%%parallel for i in [1]\nf_open.read()")
+    assert "'f_open' is resident" in result.shown
+    assert "no variable nope" in kernel.run("%namespace nope").shown
+    kernel.run("f_open.close(); del f_open")
+
+
+def test_workers_are_listed_with_their_roles(kernel: Kernel):
+    text = kernel.run("%workers").value or ""
+    roles = {line.split()[1] for line in text.splitlines()[1:-1]}
+    assert {"front", "zygote", "worker"} <= roles
+
+
+def test_an_epoch_comes_back_after_a_restart(tmp_path):
+    with running(tmp_path / "store", session="restore-test") as kernel:
+        kernel.run("kept = [1, 2]")
+        kernel.manager.restart_kernel()
+        kernel.client.wait_for_ready()
+        assert kernel.value("'kept' in globals()") is False
+        assert "2" in (kernel.run("%epochs").value or "")
+        assert "kept" in kernel.run("%restore").stdout
+        assert kernel.value("kept") == [1, 2]
