@@ -36,14 +36,15 @@ _READ = zmq.POLLIN
 class Worker:
     """One generation of the lane: its ports, its link (our end), and its process once we know it."""
 
-    __slots__ = ("drained_at", "generation", "greeted", "link", "pid", "ports", "ready")
+    __slots__ = ("boot_ends_at", "drained_at", "generation", "greeted", "link", "pid", "ports", "ready")
 
-    def __init__(self, generation: int, ports: WorkerPorts, link: Any) -> None:
+    def __init__(self, generation: int, ports: WorkerPorts, link: Any, boot_ends_at: float) -> None:
         self.generation = generation
         self.ports = ports
         self.link = link
         self.pid = 0
         self.drained_at = 0.0
+        self.boot_ends_at = boot_ends_at
         self.greeted: set[str] = set()
         self.ready: dict[str, Any] | None = None
 
@@ -86,7 +87,7 @@ class Front:
         return 0
 
     def _timeout_ms(self) -> int | None:
-        ends = [w.drained_at for w in self._workers.values() if w.drained_at]
+        ends = [at for w in self._workers.values() for at in (w.drained_at, w.boot_ends_at) if at]
         if self._deadline is not None:
             ends.append(self._deadline)
         return max(0, int((min(ends) - time.monotonic()) * 1000) + 1) if ends else None
@@ -160,6 +161,7 @@ class Front:
         worker.ready = ready or worker.ready
         if worker.ready is not None and worker.greeted >= _GREETED:
             message, worker.ready = worker.ready, None
+            worker.boot_ends_at = 0.0
             self._act(self._lane.said(worker.generation, message))
 
     def _from_clients(self, channel: str) -> None:
@@ -233,6 +235,7 @@ class Front:
         self._publish_from(worker)
         for channel in ("shell", "control"):
             self._replies(worker, channel)
+        worker.boot_ends_at = 0.0
         worker.drained_at = time.monotonic() + DRAIN_S
         self._act(self._lane.exited(event, worker.generation))
 
@@ -299,7 +302,8 @@ class Front:
             self._poller.register(self._executor.fileno(), _READ)
         ours, theirs = wire.pair()
         ours.setblocking(False)
-        worker = Worker(generation, WorkerPorts(self._context, self._directory, generation), ours)
+        ports = WorkerPorts(self._context, self._directory, generation)
+        worker = Worker(generation, ports, ours, time.monotonic() + self._settings.boot_deadline_s)
         self._workers[generation] = worker
         for socket in worker.ports.sockets():
             self._poller.register(socket, _READ)
@@ -333,6 +337,13 @@ class Front:
         except (wire.PeerGone, OSError):
             return
 
+    def _kill(self, worker: Worker) -> None:
+        if worker.pid:
+            try:
+                os.kill(worker.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+
     def _rest(self) -> None:
         """End the zygote too; the next start makes another. What a cell waits for it then is an interpreter's start."""
         if self._executor is not None:
@@ -355,6 +366,9 @@ class Front:
         for worker in [w for w in self._workers.values() if w.drained_at and w.drained_at <= now]:
             self._publish_from(worker)
             self._drop(worker)
+        for worker in [w for w in self._workers.values() if w.boot_ends_at and w.boot_ends_at <= now]:
+            worker.boot_ends_at = 0.0
+            self._kill(worker)  # counted as a failed start, like one that ended by itself
         if self._deadline is not None and self._deadline <= now:
             gone = Exited(str(self._lane.generation), 0, -signal.SIGKILL, False, 0)
             self._act(self._lane.exited(gone, self._lane.generation))

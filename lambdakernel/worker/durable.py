@@ -139,7 +139,7 @@ class Durable:
 
     def _tell(self, committed: Committed) -> None:
         if committed.resident or committed.deleted:
-            names = [f"{r.name} ({r.reason})" for r in self.residents()]
+            names = [f"{r.name} ({r.reason})" for r in self.residents() if not r.name.startswith("_")]
             self._kernel.link.say("resident", names=names[:20])
         fresh = set(sys.modules) - self._modules
         if fresh:

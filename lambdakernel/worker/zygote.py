@@ -1,7 +1,8 @@
 """The zygote: a process that has imported what a worker needs, and forks one whenever it is asked to.
 
 Theory of operation
-- It has one thread and opens nothing but its own sockets, so that a fork is safe and cheap (milliseconds).
+- It runs one thread of Python and opens nothing but its own sockets, so that a fork is safe and cheap
+  (milliseconds). Libraries it may import ahead of need (numpy with OpenBLAS) stop their threads at a fork themselves.
 - Whoever asks for a worker owns it. When an asker's end of the conversation closes, its workers are killed, with
   whatever processes they started in their own process group. The front is the first asker; when it goes, the zygote
   kills everything, removes the kernel's runtime directory, and ends. So nothing outlives a kernel that is killed.
@@ -75,8 +76,7 @@ def main(fd: int, directory: str) -> int:
     front = wire.adopt(fd)
     _become_zygote()
     try:
-        for module in _ROLES.values():
-            importlib.import_module(module)
+        _import_roles()
         zygote = Zygote(front, _open_door(directory))
     except BaseException:
         wire.send(front, {"op": "broken", "reason": _tail(traceback.format_exc())})
@@ -99,6 +99,18 @@ def _become_zygote() -> None:
     _prctl(_PR_SET_NAME, b"lk-zygote")
     # what ipykernel would set before a cell can import matplotlib; the zygote may import it first
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+
+
+def _import_roles() -> None:
+    """Everything that a worker will need. debugpy warns of frozen modules on a terminal when it is imported; where
+    ipykernel imports it nobody sees that, and here nobody should.
+    """
+    quiet = "PYDEVD_DISABLE_FILE_VALIDATION"
+    silenced = os.environ.setdefault(quiet, "1") == "1"
+    for module in _ROLES.values():
+        importlib.import_module(module)
+    if silenced:
+        os.environ.pop(quiet, None)
 
 
 def _open_door(directory: str) -> socket.socket:
