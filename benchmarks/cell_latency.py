@@ -147,9 +147,8 @@ def memory(folder: str) -> None:
         del os.environ["LAMBDAKERNEL_IDLE_S"]
     ratio = found[US] / found[PEER]
     print(f"memory after a cell      ipykernel {found[PEER]:.1f} MiB, ours {found[US]:.1f} MiB, ratio {ratio:.2f}")
-    print(
-        f"memory when given back   ipykernel {found[PEER]:.1f} MiB, ours {rested:.1f} MiB, ratio {rested / found[PEER]:.2f}"
-    )
+    ratio = rested / found[PEER]
+    print(f"memory when given back   ipykernel {found[PEER]:.1f} MiB, ours {rested:.1f} MiB, ratio {ratio:.2f}")
 
 
 def _until(done: Callable[[], bool], deadline_s: float) -> None:

@@ -20,7 +20,8 @@ from lambdakernel.executors.local import LocalExecutor, spawn_zygote
 from lambdakernel.front import lanes
 from lambdakernel.front.channels import ClientPorts, WorkerPorts, receive, send
 from lambdakernel.front.connection import Connection
-from lambdakernel.front.messages import Signer
+from lambdakernel.front.messages import Frames, Signer
+from lambdakernel.front.ready import Ready, Source
 from lambdakernel.settings import from_env
 
 BATCH = 256
@@ -29,8 +30,8 @@ DRAIN_S = 0.05
 """Seconds that the ports of a worker that ended stay open for output still on its way."""
 GREETING = b"lambdakernel"
 """The one frame that a worker sends first on each channel."""
+Socket = zmq.Socket[bytes]
 _GREETED = {"shell", "control", "stdin"}
-_READ = zmq.POLLIN
 
 
 class Worker:
@@ -63,16 +64,16 @@ class Front:
         self._signer = Signer(connection.key)
         self._lane = lanes.Lane(self._signer, cold=self._settings.cold)
         self._workers: dict[int, Worker] = {}
-        self._poller = zmq.Poller()
+        self._ready = Ready()
         self._deadline: float | None = None
         self._leaving = False
         self._wake, self._parent = _watch_signals(), _watch_parent()
         clients = self._clients
         for socket in (clients.hb, clients.control, clients.shell, clients.stdin, clients.iopub):
-            self._poller.register(socket, _READ)
+            self._ready.register(socket)
         for fd in (self._wake, executor.fileno(), self._parent):
             if fd is not None:
-                self._poller.register(fd, _READ)
+                self._ready.register(fd)
 
     # -- the loop
 
@@ -81,8 +82,7 @@ class Front:
         self._act([self._lane.status("starting")])
         self._act(self._lane.start())
         while not self._leaving:
-            ready = dict(self._poller.poll(self._timeout_ms()))
-            self._turn(ready)
+            self._turn(self._ready.poll(self._timeout_ms()))
             self._expire()
         return 0
 
@@ -92,7 +92,7 @@ class Front:
             ends.append(self._deadline)
         return max(0, int((min(ends) - time.monotonic()) * 1000) + 1) if ends else None
 
-    def _turn(self, ready: dict[Any, int]) -> None:
+    def _turn(self, ready: set[Source]) -> None:
         for worker in list(self._workers.values()):
             self._from_worker(worker, ready)
         for channel in ("control", "shell"):
@@ -105,7 +105,7 @@ class Front:
         if self._clients.hb in ready:
             beat = receive(self._clients.hb)
             if beat is not None:
-                send(self._clients.hb, beat)
+                self._send(self._clients.hb, beat)
         if self._executor is not None and self._executor.fileno() in ready:
             self._from_executor()
         if self._wake in ready:
@@ -113,7 +113,7 @@ class Front:
         if self._parent in ready:  # whoever started us is gone, and nobody can reach us any more
             self._leaving = True
 
-    def _from_worker(self, worker: Worker, ready: dict[Any, int]) -> None:
+    def _from_worker(self, worker: Worker, ready: set[Source]) -> None:
         ports = worker.ports
         if worker.link.fileno() in ready:
             self._hear(worker)
@@ -133,15 +133,22 @@ class Front:
             if frames == [GREETING]:
                 self._greet(worker, "stdin")
             else:
-                send(self._clients.stdin, frames)
+                self._send(self._clients.stdin, frames)
 
     def _publish_from(self, worker: Worker) -> None:
-        source, target = worker.ports.iopub, self._clients.iopub
         for _ in range(BATCH):
-            frames = receive(source)
+            frames = receive(worker.ports.iopub)
             if frames is None:
                 break
-            target.send_multipart(frames)
+            self._publish(frames)
+
+    def _publish(self, frames: Frames) -> None:
+        self._clients.iopub.send_multipart(frames)
+        self._ready.touched(self._clients.iopub)
+
+    def _send(self, socket: Socket, frames: Frames) -> None:
+        send(socket, frames)
+        self._ready.touched(socket)
 
     def _replies(self, worker: Worker, channel: str) -> None:
         for _ in range(BATCH):
@@ -180,7 +187,7 @@ class Front:
                 break
             worker = self._workers.get(self._lane.generation)
             if worker is not None:
-                send(worker.ports.stdin, frames)
+                self._send(worker.ports.stdin, frames)
 
     def _welcome(self) -> None:
         """Greet a new subscriber, as ipykernel does since protocol 5.5."""
@@ -192,7 +199,7 @@ class Front:
             if frames[0][:1] == b"\x01":
                 content = {"subscription": topic.decode(errors="replace")}
                 greeting = self._signer.message("iopub_welcome", content, idents=[topic] if topic else [])
-                self._clients.iopub.send_multipart(greeting)
+                self._publish(greeting)
 
     # -- links, executor, signals
 
@@ -208,7 +215,7 @@ class Front:
                 else:
                     self._act(self._lane.said(worker.generation, message))
         except wire.PeerGone:
-            self._poller.unregister(worker.link.fileno())
+            self._ready.unregister(worker.link.fileno())
             worker.link.close()
 
     def _from_executor(self) -> None:
@@ -243,7 +250,7 @@ class Front:
         """The zygote is gone, and by the system's doing all its workers: the next start makes another."""
         if self._executor is None:
             return
-        self._poller.unregister(self._executor.fileno())
+        self._ready.unregister(self._executor.fileno())
         self._executor.close(0.0)
         self._executor = None
         current = self._workers.get(self._lane.generation)
@@ -282,11 +289,11 @@ class Front:
         for action in actions:
             match action:
                 case lanes.ToWorker(channel, frames):
-                    send(self._workers[self._lane.generation].ports[channel], frames)
+                    self._send(self._workers[self._lane.generation].ports[channel], frames)
                 case lanes.ToClient(channel, frames):
-                    send(self._clients[channel], frames)
+                    self._send(self._clients[channel], frames)
                 case lanes.Publish(frames):
-                    self._clients.iopub.send_multipart(frames)
+                    self._publish(frames)
                 case lanes.StartWorker(generation):
                     self._start(generation)
                 case lanes.RetireWorker(generation):
@@ -299,15 +306,15 @@ class Front:
     def _start(self, generation: int) -> None:
         if self._executor is None:
             self._executor = spawn_zygote(self._directory)
-            self._poller.register(self._executor.fileno(), _READ)
+            self._ready.register(self._executor.fileno())
         ours, theirs = wire.pair()
         ours.setblocking(False)
         ports = WorkerPorts(self._context, self._directory, generation)
         worker = Worker(generation, ports, ours, time.monotonic() + self._settings.boot_deadline_s)
         self._workers[generation] = worker
         for socket in worker.ports.sockets():
-            self._poller.register(socket, _READ)
-        self._poller.register(ours.fileno(), _READ)
+            self._ready.register(socket)
+        self._ready.register(ours.fileno())
         self._executor.start(Invocation(str(generation), "kernel", self._params(worker)), (theirs.fileno(),))
         theirs.close()
 
@@ -347,7 +354,7 @@ class Front:
     def _rest(self) -> None:
         """End the zygote too; the next start makes another. What a cell waits for it then is an interpreter's start."""
         if self._executor is not None:
-            self._poller.unregister(self._executor.fileno())
+            self._ready.unregister(self._executor.fileno())
             self._executor.release()
             self._executor = None
 
@@ -355,10 +362,10 @@ class Front:
         """Forget a worker that is gone, with its sockets and their files."""
         self._workers.pop(worker.generation, None)
         for socket in worker.ports.sockets():
-            self._poller.unregister(socket)
+            self._ready.unregister(socket)
         worker.ports.close()
         if worker.link.fileno() >= 0:
-            self._poller.unregister(worker.link.fileno())
+            self._ready.unregister(worker.link.fileno())
             worker.link.close()
 
     def _expire(self) -> None:
@@ -381,6 +388,7 @@ class Front:
         for worker in list(self._workers.values()):
             self._publish_from(worker)
             self._drop(worker)
+        self._ready.close()
         self._clients.close()
         self._context.term()
 

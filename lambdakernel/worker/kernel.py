@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from ipykernel.compiler import get_file_name
 from ipykernel.ipkernel import IPythonKernel
 from traitlets import Type, default
 
@@ -114,6 +113,7 @@ class WorkerKernel(IPythonKernel):
         self.link.say("started", msg_id=msg_id)
         started = time.time()
         self.running_cells += 1
+        self.shell.ran_as = ""
         try:
             reply: dict[str, Any] = await super().do_execute(
                 code, silent, store_history, user_expressions, allow_stdin, cell_meta=cell_meta, cell_id=cell_id
@@ -123,7 +123,7 @@ class WorkerKernel(IPythonKernel):
         self.cells_run += 1
         if self.running_cells:  # a subshell's cell ended beside another: the other's commit has both
             return reply
-        cell = None if silent or not store_history else _cell(code, msg_id, started, reply)
+        cell = None if silent or not store_history else _cell(code, msg_id, started, reply, self.shell.ran_as)
         return self._commit(cell, reply)
 
     def _commit(self, cell: Cell | None, reply: dict[str, Any]) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def _no_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGINT, saved)
 
 
-def _cell(code: str, msg_id: str, started: float, reply: dict[str, Any]) -> Cell:
+def _cell(code: str, msg_id: str, started: float, reply: dict[str, Any], filename: str) -> Cell:
     return Cell(
         number=int(reply["execution_count"]),
         source=code,
@@ -221,7 +221,7 @@ def _cell(code: str, msg_id: str, started: float, reply: dict[str, Any]) -> Cell
         status=str(reply["status"]),
         ename=str(reply.get("ename", "")),
         evalue=str(reply.get("evalue", ""))[:2000],
-        filename=get_file_name(code),
+        filename=filename,
         started_s=started,
         seconds=time.time() - started,
     )

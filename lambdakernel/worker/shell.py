@@ -37,9 +37,12 @@ class WorkerShell(ZMQInteractiveShell):
     """See the module. `durable` is set by the kernel once the shell exists."""
 
     durable: Durable | None = None
+    ran_as = ""
+    """File name of the cell that ran last: computing it anew costs more than all else that is kept of a cell."""
 
     async def run_ast_nodes(self, nodelist: Any, cell_name: str, *args: Any, **kwargs: Any) -> bool:
         """Load, then run; a name that cannot be had is this cell's error, and nothing of the cell runs."""
+        self.ran_as = cell_name
         if self.durable is not None:
             try:
                 self.durable.before(nodelist)
