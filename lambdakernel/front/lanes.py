@@ -8,12 +8,13 @@ Theory of operation
 - When a worker dies with a cell started, the next worker is asked, by its first message, which cells are in the
   store. A cell that was committed gets the answer it deserved; any other gets an error that says that nothing of
   it was kept. Cells queued behind it are aborted, as after any error.
+- A worker that dies between a reply and the idle that ends its output leaves clients waiting; that idle is ours to say.
 - Cold mode ends the worker after every cell, and holds the next request until then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any, NamedTuple
 
 from lambdakernel.errors import NoWorker, WorkerLost
@@ -98,6 +99,8 @@ class Lane:
         self._sent: dict[tuple[str, str], Outstanding] = {}
         self._verdicts: list[tuple[Outstanding, WorkerLost]] = []
         self._boot_failures = 0
+        self._answered: dict[int, dict[tuple[str, str | None], Request]] = {}
+        """By worker, the last request of each shell whose reply passed: its idle may be still to come."""
 
     # -- from clients
 
@@ -146,6 +149,8 @@ class Lane:
         """The worker's message on shell or control, on its way to the client."""
         item = self._sent.pop((channel, parent_id(frames)), None)
         actions: list[Action] = [ToClient(channel, frames)]
+        if item is not None:
+            self._answered.setdefault(generation, {})[channel, item.request.subshell] = item.request
         if (
             self.cold
             and item is not None
@@ -222,8 +227,16 @@ class Lane:
             return []
         return self._give_up(why)
 
-    def exited(self, exited: Exited, generation: int) -> list[Action]:
-        """A worker is gone, wanted or not; everything that it said on its link was heard before."""
+    def exited(self, exited: Exited, generation: int, idle: Container[str] = ()) -> list[Action]:
+        """A worker is gone, wanted or not; everything that it said on its link was heard before.
+
+        `idle` holds the ids of the last requests for which it published that it is idle again.
+        """
+        answered = self._answered.pop(generation, {}).values()
+        said = [self.status("idle", request.header) for request in answered if request.msg_id not in idle]
+        return [*said, *self._after_exit(exited, generation)]
+
+    def _after_exit(self, exited: Exited, generation: int) -> list[Action]:
         if generation != self.generation:
             return []
         if not self._wanted:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import deque
 from typing import Any
 
 import zmq
@@ -20,7 +21,7 @@ from lambdakernel.executors.local import LocalExecutor, spawn_zygote
 from lambdakernel.front import lanes
 from lambdakernel.front.channels import ClientPorts, WorkerPorts, receive, send
 from lambdakernel.front.connection import Connection
-from lambdakernel.front.messages import Frames, Signer
+from lambdakernel.front.messages import Frames, Signer, idle_parents
 from lambdakernel.front.ready import Ready, Source
 from lambdakernel.settings import from_env
 
@@ -28,6 +29,8 @@ BATCH = 256
 """Messages moved from one socket in one turn, so that a flood of output cannot starve requests."""
 DRAIN_S = 0.05
 """Seconds that the ports of a worker that ended stay open for output still on its way."""
+STATUSES = 16
+"""Status messages of a worker that are kept, to know after its death which requests it declared done."""
 GREETING = b"lambdakernel"
 """The one frame that a worker sends first on each channel."""
 Socket = zmq.Socket[bytes]
@@ -37,17 +40,18 @@ _GREETED = {"shell", "control", "stdin"}
 class Worker:
     """One generation of the lane: its ports, its link (our end), and its process once we know it."""
 
-    __slots__ = ("boot_ends_at", "drained_at", "generation", "greeted", "link", "pid", "ports", "ready")
+    __slots__ = ("drained_at", "generation", "greeted", "kill_at", "link", "pid", "ports", "ready", "statuses")
 
-    def __init__(self, generation: int, ports: WorkerPorts, link: Any, boot_ends_at: float) -> None:
+    def __init__(self, generation: int, ports: WorkerPorts, link: Any, kill_at: float) -> None:
         self.generation = generation
         self.ports = ports
         self.link = link
         self.pid = 0
         self.drained_at = 0.0
-        self.boot_ends_at = boot_ends_at
+        self.kill_at = kill_at
         self.greeted: set[str] = set()
         self.ready: dict[str, Any] | None = None
+        self.statuses: deque[Frames] = deque(maxlen=STATUSES)
 
 
 class Front:
@@ -87,7 +91,7 @@ class Front:
         return 0
 
     def _timeout_ms(self) -> int | None:
-        ends = [at for w in self._workers.values() for at in (w.drained_at, w.boot_ends_at) if at]
+        ends = [at for w in self._workers.values() for at in (w.drained_at, w.kill_at) if at]
         if self._deadline is not None:
             ends.append(self._deadline)
         return max(0, int((min(ends) - time.monotonic()) * 1000) + 1) if ends else None
@@ -140,6 +144,8 @@ class Front:
             frames = receive(worker.ports.iopub)
             if frames is None:
                 break
+            if frames[0].endswith(b".status"):
+                worker.statuses.append(frames)
             self._publish(frames)
 
     def _publish(self, frames: Frames) -> None:
@@ -168,7 +174,7 @@ class Front:
         worker.ready = ready or worker.ready
         if worker.ready is not None and worker.greeted >= _GREETED:
             message, worker.ready = worker.ready, None
-            worker.boot_ends_at = 0.0
+            worker.kill_at = 0.0
             self._act(self._lane.said(worker.generation, message))
 
     def _from_clients(self, channel: str) -> None:
@@ -242,9 +248,9 @@ class Front:
         self._publish_from(worker)
         for channel in ("shell", "control"):
             self._replies(worker, channel)
-        worker.boot_ends_at = 0.0
+        worker.kill_at = 0.0
         worker.drained_at = time.monotonic() + DRAIN_S
-        self._act(self._lane.exited(event, worker.generation))
+        self._act(self._lane.exited(event, worker.generation, idle_parents(worker.statuses)))
 
     def _on_executor_lost(self, reason: str) -> None:
         """The zygote is gone, and by the system's doing all its workers: the next start makes another."""
@@ -339,6 +345,8 @@ class Front:
         }
 
     def _retire(self, worker: Worker) -> None:
+        """Tell it to end, and kill it past its time: a stopped one would hold its lane of the store for ever."""
+        worker.kill_at = time.monotonic() + self._settings.shutdown_grace_s
         try:
             wire.send(worker.link, {"do": "retire"})
         except (wire.PeerGone, OSError):
@@ -373,9 +381,9 @@ class Front:
         for worker in [w for w in self._workers.values() if w.drained_at and w.drained_at <= now]:
             self._publish_from(worker)
             self._drop(worker)
-        for worker in [w for w in self._workers.values() if w.boot_ends_at and w.boot_ends_at <= now]:
-            worker.boot_ends_at = 0.0
-            self._kill(worker)  # counted as a failed start, like one that ended by itself
+        for worker in [w for w in self._workers.values() if w.kill_at and w.kill_at <= now]:
+            worker.kill_at = 0.0
+            self._kill(worker)  # one that never got ready counts as a failed start, like one that ended by itself
         if self._deadline is not None and self._deadline <= now:
             gone = Exited(str(self._lane.generation), 0, -signal.SIGKILL, False, 0)
             self._act(self._lane.exited(gone, self._lane.generation))

@@ -12,6 +12,7 @@ import hmac
 import json
 import os
 import time
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 DELIMITER = b"<IDS|MSG>"
@@ -59,6 +60,11 @@ def parent_id(frames: Frames) -> str:
         return str(_object(frames[frames.index(DELIMITER) + 3]).get("msg_id", ""))
     except (ValueError, IndexError):
         return ""
+
+
+def idle_parents(statuses: Iterable[Frames]) -> set[str]:
+    """Ids of the requests that these status messages declare done."""
+    return {parent_id(frames) for frames in statuses if b'"idle"' in frames[-1]}
 
 
 def message_type(frames: Frames) -> str:

@@ -48,6 +48,7 @@ class Durable:
         self._threads = threading.active_count()
         self._opened: Opened | None = None
         self._failure: Exception | None = None
+        self._unreachable: OSError | None = None
         self._commit_due = False
         self._flush_due = False
         self._modules = set(sys.modules)
@@ -111,7 +112,11 @@ class Durable:
             kvs.KvsError: the store cannot be used; nothing ran.
         """
         namespace = self.ready()
-        namespace.refresh()
+        self._unreachable = None
+        try:
+            namespace.refresh()
+        except OSError as e:  # deleted under us: the cell runs on what is live, and then says that nothing is saved
+            self._unreachable = e
         if self._user_runs_outside_cells():
             namespace.touch_all()
         namespace.prepare(list(nodes))
@@ -128,6 +133,8 @@ class Durable:
         self._commit_due = False
         if self._user_runs_outside_cells():
             self.namespace.touch_all()
+        if self._unreachable is not None:
+            raise NotSaved(str(self._unreachable))
         try:
             committed = self.namespace.commit(cell)
         except (kvs.KvsError, OSError) as e:

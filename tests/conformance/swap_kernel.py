@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    # A trait's default is no place to swap: `start_new_kernel` names the native kernel, and defaults are cached a class.
+    # A trait's default is no place to swap: `start_new_kernel` names the native kernel, and classes cache defaults.
     start = KernelManager._async_launch_kernel
     make = KernelManager.__init__
 
@@ -41,8 +41,8 @@ def pytest_configure() -> None:
         STARTED.append(self.kernel_name)
         await start(self, *args, **kwargs)
 
-    KernelManager.__init__ = made
-    KernelManager._async_launch_kernel = noted
+    KernelManager.__init__ = made  # type: ignore[method-assign]
+    KernelManager._async_launch_kernel = noted  # type: ignore[method-assign]
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
 
-import jupyter_kernel_test
+import jupyter_kernel_test  # type: ignore[import-untyped]
 import pytest
 
 from tests.kernels import NAME
@@ -23,7 +23,7 @@ def _own_store() -> Any:
             yield
 
 
-class TestMessages(jupyter_kernel_test.KernelTests):
+class TestMessages(jupyter_kernel_test.KernelTests):  # type: ignore[misc]
     """`test_stdin` and others the suite lacks are in `tests/scenarios`."""
 
     kernel_name = NAME
@@ -67,7 +67,7 @@ class TestMessages(jupyter_kernel_test.KernelTests):
         self.assertEqual(found, [[0, number, ["1 + 2 + 4", "7"]]])
 
 
-class TestWelcome(jupyter_kernel_test.IopubWelcomeTests):
+class TestWelcome(jupyter_kernel_test.IopubWelcomeTests):  # type: ignore[misc]
     kernel_name = NAME
     support_iopub_welcome = True
 

@@ -62,7 +62,7 @@ def spawn(directory: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spawn]:
             executor.close(5.0)
 
 
-def await_event(executor: LocalExecutor, kind: type[Event], id: str | None = None) -> Any:  # type: ignore[valid-type]
+def await_event(executor: LocalExecutor, kind: type[Event], id: str | None = None) -> Any:
     """The first event of `kind` (of invocation `id`); other events are passed over."""
     end = time.monotonic() + DEADLINE_S
     poller = select.poll()
@@ -70,7 +70,7 @@ def await_event(executor: LocalExecutor, kind: type[Event], id: str | None = Non
     while (left := end - time.monotonic()) > 0:
         poller.poll(left * 1000)
         for event in executor.events():
-            if isinstance(event, kind) and (id is None or event.id == id):  # type: ignore[union-attr]
+            if isinstance(event, kind) and id in {None, getattr(event, "id", None)}:
                 return event
     raise AssertionError(f"no {kind.__name__} within {DEADLINE_S} s")
 

@@ -219,8 +219,26 @@ def test_an_answered_cell_is_not_touched_by_a_later_death(scene: Scene) -> None:
     request, _ = scene.ask()
     scene.begin(request)
     assert len(replies(scene.answer(request))) == 1
-    assert scene.die() == [StartWorker(2)]
+    assert scene.lane.exited(KILLED, 1, {request.msg_id}) == [StartWorker(2)]
     assert scene.become_ready() == []
+
+
+@pytest.mark.parametrize("cold", [False, True])
+def test_a_worker_that_died_between_a_reply_and_its_idle_leaves_the_idle_to_the_front(cold: bool) -> None:
+    # Found by the chaos test: the client had its reply and waited for the idle for ever.
+    scene = Scene(cold=cold)
+    before, _ = scene.ask()
+    scene.become_ready(cold=cold)
+    scene.answer(before)
+    generation = 1
+    if not cold:
+        answered, _ = scene.ask()
+        scene.answer(answered)
+        before = answered
+    actions = scene.lane.exited(KILLED, generation, {"some-earlier-one"})
+    assert published(actions) == ["idle"]
+    assert [json.loads(a.frames[4])["msg_id"] for a in actions if isinstance(a, Publish)] == [before.msg_id]
+    assert published(scene.lane.exited(KILLED, generation)) == []
 
 
 def test_a_cell_on_another_subshell_survives_the_loss_of_the_main_ones(scene: Scene) -> None:
@@ -320,7 +338,7 @@ def test_cold_mode_ends_the_worker_after_each_cell_and_holds_the_next() -> None:
     assert forwarded(scene.become_ready(cold=True)) == [first.msg_id]
     actions = scene.answer(first)
     assert [type(a) for a in actions] == [ToClient, RetireWorker, StartWorker]
-    assert scene.lane.exited(KILLED, 1) == []
+    assert scene.lane.exited(KILLED, 1, {first.msg_id}) == []
     assert forwarded(scene.become_ready(cold=True)) == [second.msg_id]
 
 
@@ -382,7 +400,7 @@ def test_a_shutdown_goes_to_the_worker_and_ends_the_kernel_when_it_is_gone(scene
     request, actions = scene.ask("shutdown_request", channel="control", restart=False)
     assert forwarded(actions) == [request.msg_id]
     assert len(replies(scene.answer(request, channel="control"))) == 1
-    assert scene.die(Exited("1", 1, 0, False, 0)) == [Leave()]
+    assert scene.lane.exited(Exited("1", 1, 0, False, 0), 1, {request.msg_id}) == [Leave()]
 
 
 @pytest.mark.parametrize("restart", [False, True])

@@ -7,7 +7,15 @@ import json
 import pytest
 from jupyter_client.session import Session
 
-from lambdakernel.front.messages import DELIMITER, PROTOCOL, Signer, message_type, parent_id, read_request
+from lambdakernel.front.messages import (
+    DELIMITER,
+    PROTOCOL,
+    Signer,
+    idle_parents,
+    message_type,
+    parent_id,
+    read_request,
+)
 
 KEY = b"secret"
 
@@ -120,3 +128,13 @@ def test_a_reply_is_matched_to_its_request_by_the_parent_header() -> None:
     reply = Signer(KEY).message("execute_reply", {}, parent={"msg_id": "abc"}, idents=[b"client"])
     assert parent_id(reply) == "abc"
     assert message_type(reply) == "execute_reply"
+
+
+def test_only_idle_statuses_declare_a_request_done() -> None:
+    signer = Signer(KEY)
+    said = [
+        signer.message("status", {"execution_state": state}, parent={"msg_id": id}, idents=[b"kernel.1.status"])
+        for state, id in (("busy", "a"), ("idle", "a"), ("busy", "b"))
+    ]
+    assert idle_parents(said) == {"a"}
+    assert idle_parents([]) == set()

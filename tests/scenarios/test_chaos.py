@@ -8,11 +8,12 @@ Theory of operation
 - Every cell appends its number to a journal first and does the rest a moment later, so that a kill in between would
   show as a torn cell, a re-run as a number twice, and a late commit as a number out of order.
 
-`LAMBDAKERNEL_CHAOS_ROUNDS` and `LAMBDAKERNEL_CHAOS_SEED` set how long and which; a failure prints both.
+`CHAOS_ROUNDS` and `CHAOS_SEED` set how long and which; a failure prints both.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import random
@@ -28,8 +29,8 @@ import pytest
 
 from tests.kernels import Kernel, Result, eventually, running
 
-ROUNDS = int(os.environ.get("LAMBDAKERNEL_CHAOS_ROUNDS", "40"))
-SEED = int(os.environ.get("LAMBDAKERNEL_CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
+ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "40"))
+SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 LISTS = ("a", "b", "c")
 NAMES = (*LISTS, "d", "f", "K", "o", "x")
 FIRST = "journal = []; import time"
@@ -209,7 +210,9 @@ class Story:
         if took:
             self.oracle.applied.append(source)
             expression = probe(self.oracle.state())
-        seen = self.kernel.value(expression)
+        probed = self.kernel.run(expression)
+        assert probed.status == "ok", self.story(probed.shown)
+        seen = ast.literal_eval(str(probed.value))
         assert seen == outcomes[took], self.story(f"\nseen   {seen}\nshould {outcomes[took]}")
 
     def story(self, what: str) -> str:

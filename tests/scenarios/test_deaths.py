@@ -100,9 +100,12 @@ def test_killed_again_and_again_the_kernel_goes_on(kernel: Kernel) -> None:
 def test_a_worker_killed_while_it_starts_is_replaced(kernel: Kernel) -> None:
     for _ in range(3):
         first = kernel.kill_worker()
-        second = eventually(lambda old=first: [p for p in kernel.pids("worker") if p != old], 5.0, "a new worker")
-        kernel.kill(second[-1])
+        kernel.kill(another_worker(kernel, first))
         assert kernel.run("1 + 1").value == "2"
+
+
+def another_worker(kernel: Kernel, than: int) -> int:
+    return int(eventually(lambda: [p for p in kernel.pids("worker") if p != than], 5.0, "a new worker")[-1])
 
 
 def test_workers_killed_until_the_front_gives_up_come_back_with_the_next_cell(kernel: Kernel) -> None:
