@@ -15,6 +15,7 @@ from kvs.clock import HybridClock
 from kvs.errors import (
     BlobDamaged,
     KvsError,
+    LaneLost,
     NotAuthentic,
     ReadOnlyReplica,
     SpaceHeld,
@@ -38,6 +39,7 @@ __all__ = [
     "HybridClock",
     "KvsError",
     "LaneInfo",
+    "LaneLost",
     "MultiValue",
     "NotAuthentic",
     "ReadOnlyReplica",

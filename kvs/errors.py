@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class KvsError(Exception):
-    """Root of our errors."""
+    """Root of our errors. They travel between processes: pickling keeps the text and the attributes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[KvsError], arguments: tuple[object, ...], attributes: dict[str, object]) -> KvsError:
+    error = kind.__new__(kind, *arguments)  # not by its `__init__`, which takes the parts of the text
+    error.__dict__.update(attributes)
+    return error
 
 
 class StoreForeign(KvsError):
@@ -61,6 +72,13 @@ class ReadOnlyReplica(KvsError):
 
     def __init__(self) -> None:
         super().__init__("this is a reader, which holds no lane and cannot publish. Use Space.replica() to write.")
+
+
+class LaneLost(KvsError):
+    """This process does not hold the lane that it wants to write; nothing was written."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"{path} cannot be written: {why}. Make a new replica with Space.replica() and publish there.")
 
 
 class SpaceHeld(KvsError):

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from blake3 import blake3
 
 DIGEST_SIZE = 32
+MARK_SIZE = 8
 _CONTEXT = "lambdakernel kvs 2026 space key"
 _PARALLEL_FROM = 1 << 20
 
@@ -23,13 +24,23 @@ def digest(data: bytes | bytearray | memoryview) -> bytes:
     return blake3(view, max_threads=threads).digest()
 
 
+def name_bytes(name: str) -> bytes:
+    """A text of any kind as bytes: names come from file names too, which need not be valid Unicode."""
+    return name.encode("utf-8", "surrogatepass")
+
+
 def name_hash(name: str) -> str:
     """A file name for a text of any kind."""
-    return blake3(name.encode()).hexdigest()[:40]
+    return blake3(name_bytes(name)).hexdigest()[:40]
 
 
 def space_key(master: bytes, name: str) -> bytes:
-    return blake3(master + name.encode(), derive_key_context=_CONTEXT).digest()
+    return blake3(master + name_bytes(name), derive_key_context=_CONTEXT).digest()
+
+
+def key_mark(key: bytes) -> bytes:
+    """8 bytes that stand for a key in the list of what a commit wrote."""
+    return blake3(key).digest(length=MARK_SIZE)
 
 
 def mac(key: bytes, parts: Iterable[bytes]) -> bytes:

@@ -26,15 +26,41 @@ class Settings(NamedTuple):
     """Accept a network file system, on which locks and maps cannot be relied on."""
 
 
+DURABILITIES = ("process", "disk")
+
+
+def checked(settings: Settings) -> Settings:
+    """The settings as they are.
+
+    Raises:
+        ValueError: one has a value that means nothing.
+    """
+    if settings.durability not in DURABILITIES:
+        raise ValueError(f"durability is {settings.durability!r}. Set it to one of {', '.join(DURABILITIES)}.")
+    for name in ("inline_limit_bytes", "retain_bytes", "retain_s"):
+        if not getattr(settings, name) >= 0:
+            raise ValueError(f"{name} is {getattr(settings, name)!r}. Set it to 0 or more.")
+    return settings
+
+
 def from_env(environ: Mapping[str, str] = os.environ) -> Settings:
     """Defaults with every `KVS_*` variable applied.
 
     Raises:
-        ValueError: a variable's text is no number where one is needed.
+        ValueError: a variable's text is no number where one is needed, or means nothing.
     """
     values: dict[str, object] = {}
     for name, default in Settings._field_defaults.items():
         text = environ.get("KVS_" + name.upper())
         if text is not None:
-            values[name] = text not in ("", "0") if isinstance(default, bool) else type(default)(text)
-    return Settings()._replace(**values)  # type: ignore[arg-type]
+            values[name] = _parsed("KVS_" + name.upper(), text, default)
+    return checked(Settings()._replace(**values))  # type: ignore[arg-type]
+
+
+def _parsed(variable: str, text: str, default: object) -> object:
+    if isinstance(default, bool):
+        return text not in ("", "0")
+    try:
+        return type(default)(text)  # type: ignore[call-arg]
+    except ValueError:
+        raise ValueError(f"{variable} is {text!r}. Set it to a number, or unset it.") from None

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from weakref import WeakSet
 
+from kvs import seal
 from kvs.clock import HybridClock
 from kvs.errors import SpaceHeld, StoreUnusable
 from kvs.replica import Replica
@@ -84,15 +85,16 @@ class Space:
         held = [lane for lane in self.lanes() if lane.held]
         if held and not force:
             raise SpaceHeld(self.name, held[0].owner.get("pid", "unknown"))
-        shutil.rmtree(self._directory, ignore_errors=True)
+        if self.exists():
+            shutil.rmtree(self._directory, onerror=_gone_or_raise)
 
     def _create(self) -> None:
         try:
-            for folder in ("lanes", "blobs"):
-                os.makedirs(f"{self._directory}/{folder}", 0o700, exist_ok=True)
+            for folder in ("", "/lanes", "/blobs"):  # one by one: a parent would get the umask's mode
+                os.makedirs(f"{self._directory}{folder}", 0o700, exist_ok=True)
             if not self.exists():
-                temporary = f"{self._directory}/.name-{os.getpid()}"
-                write_private(temporary, self.name.encode())
+                temporary = f"{self._directory}/.name-{os.getpid()}-{os.urandom(4).hex()}"
+                write_private(temporary, seal.name_bytes(self.name))
                 os.rename(temporary, f"{self._directory}/name")
         except OSError as e:
             raise StoreUnusable(self._directory, e.strerror or str(e), "Give its owner write permission.") from e
@@ -112,6 +114,12 @@ class Space:
 
     def _owner_path(self, lane: int) -> str:
         return f"{self._directory}/lanes/{lane}/owner"
+
+
+def _gone_or_raise(function: object, path: str, failure: tuple[object, BaseException, object]) -> None:
+    """Another process deletes as well, and a live reader's log shrinks: what is gone already is no failure."""
+    if not isinstance(failure[1], FileNotFoundError):
+        raise StoreUnusable(path, str(failure[1]), "Give its owner write permission.") from failure[1]
 
 
 class Claim:
@@ -169,7 +177,7 @@ class _Holder(Replica):
 
 def _lane_info(path: str, lane: int) -> LaneInfo:
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return LaneInfo(lane, False, {})
     try:

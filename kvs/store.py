@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from kvs import seal
 from kvs.errors import KvsError, StoreForeign, StoreUnusable
-from kvs.settings import Settings
+from kvs.settings import Settings, checked
 from kvs.space import Space, write_private
 from kvs.tiers.node import FORMAT
 
@@ -57,8 +58,9 @@ def open(location: str | Path, settings: Settings | None = None) -> Store:
     Raises:
         StoreUnusable: it cannot be read or written, or lies on a network.
         StoreForeign: the directory holds something else, or a newer format; nothing was touched.
+        ValueError: a setting means nothing.
     """
-    settings = settings or Settings()
+    settings = checked(settings or Settings())
     path = _local_path(str(location))
     try:
         created = _prepare(path, settings)
@@ -83,7 +85,7 @@ def _prepare(path: str, settings: Settings) -> bool:
     if not settings.allow_network:
         _refuse_network(path)
     if not os.path.exists(marker):
-        if os.path.isdir(path) and any(not name.startswith(".FORMAT") for name in os.listdir(path)):
+        if os.path.isdir(path) and not _is_unfinished(path):
             raise StoreForeign(path, "it holds files of something else; choose an empty or a new directory")
         os.makedirs(path, 0o700, exist_ok=True)
         os.chmod(path, 0o700)
@@ -101,9 +103,17 @@ def _prepare(path: str, settings: Settings) -> bool:
     return False
 
 
+def _is_unfinished(path: str) -> bool:
+    """Whether a directory without FORMAT is what another process is making, or died while making."""
+    names = {name for name in os.listdir(path) if not name.startswith(".FORMAT-")}
+    if "FORMAT" in names:  # made by another process since we looked
+        return True
+    return not names or (names == {"spaces"} and not os.listdir(f"{path}/spaces"))
+
+
 def _check_format(path: str, marker: str) -> None:
     try:
-        version = json.loads(Path(marker).read_bytes())["kvs"]
+        version = int(json.loads(Path(marker).read_bytes())["kvs"])
     except (ValueError, KeyError, TypeError):
         raise StoreForeign(
             path, "its FORMAT file is damaged; restore it from a copy, or choose a new directory"
@@ -116,7 +126,7 @@ def _key(path: str, *, created: bool) -> bytes:
     """The master key, made with the store. Two processes that make it at once agree: a link fails if it exists."""
     key_path = f"{path}.key"
     if not os.path.exists(key_path):
-        if not created and any(os.scandir(f"{path}/spaces")):
+        if not created and os.listdir(f"{path}/spaces"):
             raise StoreUnusable(
                 path, f"its key {key_path} is gone", "Restore the key file; without it nothing can be trusted."
             )
@@ -164,15 +174,24 @@ def _file_system(path: str) -> str:
 
 def _space_info(directory: str) -> SpaceInfo:
     try:
-        name = Path(directory, "name").read_text()
-        damage = ""
+        name = Path(directory, "name").read_bytes().decode("utf-8", "surrogatepass")
+        damage = "" if seal.name_hash(name) == os.path.basename(directory) else "its name is another space's"
     except (OSError, ValueError) as e:
         name, damage = os.path.basename(directory), f"its name cannot be read ({e})"
-    files = [p for p in Path(directory).rglob("*") if p.is_file()]
-    stats = [p.stat() for p in files]
+    stats = list(_file_stats(directory))
     return SpaceInfo(
         name, directory, sum(s.st_size for s in stats), max((s.st_mtime for s in stats), default=0.0), damage
     )
+
+
+def _file_stats(directory: str) -> Iterator[os.stat_result]:
+    """Of every file below; those that go while we look are left out."""
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            try:
+                yield os.lstat(f"{folder}/{name}")
+            except FileNotFoundError:
+                continue
 
 
 __all__ = ["KvsError", "SpaceInfo", "Store", "open"]

@@ -33,7 +33,7 @@ class Sibling(Generic[T]):
         return (self.hlc, self.dot.replica, self.dot.counter)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: with them `MultiValue[int]()` fails in Python 3.11
 class MultiValue(Generic[T]):
     """Siblings, the deterministic winner first. Bottom is the empty register."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import threading
 from typing import NamedTuple
 
 from kvs.errors import BlobDamaged, StoreFull, StoreUnusable
@@ -45,6 +46,7 @@ class Blobs:
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._unsynced: list[str] = []
+        self._syncing = threading.Lock()
 
     def path(self, ref: BlobRef) -> str:
         name = ref.digest.hex()
@@ -117,36 +119,70 @@ class Blobs:
         Raises:
             BlobDamaged: it is not what its name says.
         """
-        if digest(self.open(ref)) != ref.digest:
+        with self.open(ref) as data:
+            if digest(data) != ref.digest:
+                raise BlobDamaged(self.path(ref), "does not hold what its name says")
+
+    def read(self, ref: BlobRef) -> bytes:
+        """A copy, verified: the bytes that were checked are the bytes that are handed out.
+
+        Raises:
+            BlobDamaged: it is not what its name says.
+        """
+        with self.open(ref) as mapped:
+            data = bytes(mapped)
+        if digest(data) != ref.digest:
             raise BlobDamaged(self.path(ref), "does not hold what its name says")
+        return data
 
     def files(self) -> list[tuple[BlobRef, float]]:
-        """Every blob there is, with the time it was last wanted."""
+        """Every blob there is, with the time it was last wanted; files of any other name are not ours to touch."""
         found = []
         for folder in os.scandir(self._directory):
-            if folder.is_dir():
-                for entry in os.scandir(folder.path):
-                    stat = entry.stat()
-                    found.append((BlobRef(bytes.fromhex(folder.name + entry.name), stat.st_size), stat.st_mtime))
+            for entry in os.scandir(folder.path) if folder.is_dir() else ():
+                name = folder.name + entry.name
+                if len(name) == 2 * DIGEST_SIZE and not set(name) - set("0123456789abcdef"):
+                    try:
+                        stat = entry.stat()
+                    except FileNotFoundError:  # another lane collects too
+                        continue
+                    found.append((BlobRef(bytes.fromhex(name), stat.st_size), stat.st_mtime))
         return found
 
-    def delete(self, ref: BlobRef) -> int:
-        """Bytes freed; a mapping of it stays good."""
+    def delete_unwanted(self, ref: BlobRef, *, before_s: float) -> int:
+        """Bytes freed: none if it was wanted again at `before_s` or later. A mapping of it stays good."""
         try:
+            if os.stat(self.path(ref)).st_mtime > before_s:
+                return 0
             os.unlink(self.path(ref))
         except FileNotFoundError:
             return 0
         return ref.nbytes
 
+    def delete_abandoned(self, *, before_s: float) -> None:
+        """Delete temporary files whose writers died, or have not written since `before_s`."""
+        for entry in os.scandir(self._directory):
+            if entry.name.startswith("tmp-"):
+                try:
+                    if entry.stat().st_mtime <= before_s:
+                        os.unlink(entry.path)
+                except FileNotFoundError:  # its writer finished, or another lane collects too
+                    continue
+
     def sync(self) -> None:
-        """Flush what was put since the last call."""
-        paths, self._unsynced = self._unsynced, []
-        for path in [*paths, *{os.path.dirname(p) for p in paths}]:
-            try:
-                fd = os.open(path, os.O_RDONLY)
-            except FileNotFoundError:  # collected meanwhile
-                continue
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+        """Flush what was put before this call. What could not be flushed is tried again by the next call.
+
+        Calls wait for each other: when one returns, no other is still flushing something older.
+        """
+        with self._syncing:
+            paths = list(self._unsynced)  # a put of another thread may append meanwhile
+            for path in [*paths, *{os.path.dirname(p) for p in paths}, *([self._directory] if paths else [])]:
+                try:
+                    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                except FileNotFoundError:  # collected meanwhile
+                    continue
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+            del self._unsynced[: len(paths)]

@@ -15,17 +15,28 @@ import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
-from kvs.errors import StoreDamaged, StoreFull, StoreUnusable
+from kvs.errors import LaneLost, StoreDamaged, StoreFull, StoreUnusable
 
 FORMAT = 1
 T = TypeVar("T")
 _BUSY_MS = 2000
+_DAMAGE = (
+    "malformed",
+    "unsupported file format",
+    "no such table",
+    "no such column",
+    "has no column",
+    "Could not decode",
+)
+_COMMIT = "n, hlc, context, note, marks, mac"
+_ENTRY = "key, n, kind, payload, blobs, mac"
 _SCHEMA = """
-create table if not exists commits (n integer primary key, hlc integer not null, context blob not null,
-  note blob not null, mac blob not null);
-create table if not exists entries (key blob not null, n integer not null, kind integer not null,
+create table commits (n integer primary key, hlc integer not null, context blob not null,
+  note blob not null, marks blob not null, mac blob not null);
+create table entries (key blob not null, n integer not null, kind integer not null,
   payload blob not null, blobs blob not null, mac blob not null, primary key (key, n)) without rowid;
 """
 
@@ -35,6 +46,7 @@ class CommitRow(NamedTuple):
     hlc: int
     context: bytes
     note: bytes
+    marks: bytes
     mac: bytes
 
 
@@ -69,10 +81,19 @@ class LaneLog:
         def write() -> None:
             with self._connection:
                 self._connection.execute("begin immediate")
-                self._connection.execute("insert into commits values (?,?,?,?,?)", commit)
+                self._connection.execute("insert into commits values (?,?,?,?,?,?)", commit)
                 self._connection.executemany("insert into entries values (?,?,?,?,?,?)", entries)
 
         _translated(self._path, write)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All reads inside see one state of the log."""
+        self._all("begin")
+        try:
+            yield
+        finally:
+            self._all("commit")
 
     def last(self) -> int:
         """Number of the newest commit; 0 if there is none."""
@@ -85,31 +106,38 @@ class LaneLog:
     def newest_keys(self, since: int) -> list[tuple[bytes, int, int]]:
         """Each key that a commit after `since` wrote, with the newest such commit and the kind of its row."""
         if since == 0:
-            return self._all("select key, max(n), kind from entries group by key")
-        return self._all("select key, max(n), kind from entries where n > ? group by key", since)
+            rows = self._all("select key, max(n), kind from entries group by key")
+        else:
+            rows = self._all("select key, max(n), kind from entries where n > ? group by key", since)
+        return [row for row in rows if isinstance(row[0], bytes) and isinstance(row[1], int)]  # else it is damaged
 
     def commits(self, since: int = 0) -> list[CommitRow]:
         """Commits after `since`, oldest first."""
-        return [CommitRow(*row) for row in self._all("select * from commits where n > ? order by n", since)]
+        return [CommitRow(*row) for row in self._all(f"select {_COMMIT} from commits where n > ? order by n", since)]
 
     def entry(self, key: bytes, n: int) -> EntryRow | None:
-        rows = self._all("select * from entries where key = ? and n = ?", key, n)
+        rows = self._all(f"select {_ENTRY} from entries where key = ? and n = ?", key, n)
         return EntryRow(*rows[0]) if rows else None
 
     def entries(self) -> Iterator[EntryRow]:
         """Every row, superseded ones too."""
-        for row in self._all("select * from entries order by n, key"):
+        for row in self._all(f"select {_ENTRY} from entries order by n, key"):
             yield EntryRow(*row)
 
-    def superseded(self) -> list[tuple[bytes, int, int, bytes]]:
-        """(key, n, payload size, blobs) of rows that a later commit of this lane replaced, oldest first."""
+    def superseded(self) -> list[tuple[bytes, int, int, bytes, int]]:
+        """(key, n, payload size, blobs, by) of rows that a later commit `by` of this lane replaced, oldest first."""
         return self._all(
-            "select key, n, length(payload), blobs from entries as e where exists"
-            " (select 1 from entries as later where later.key = e.key and later.n > e.n) order by n"
+            "select * from (select key, n, length(payload), blobs, (select min(later.n) from entries as later"
+            " where later.key = e.key and later.n > e.n) as by from entries as e) where by is not null order by n"
         )
 
     def blob_lists(self) -> list[bytes]:
-        return [row[0] for row in self._all("select distinct blobs from entries where length(blobs) > 0")]
+        return [
+            row[0]
+            for row in self._all(
+                "select distinct blobs from entries where length(blobs) > 0 and typeof(blobs) = 'blob'"
+            )
+        ]
 
     def delete(self, rows: Iterable[tuple[bytes, int]]) -> None:
         """Forget superseded rows; their space is reused."""
@@ -122,16 +150,19 @@ class LaneLog:
         _translated(self._path, write)
 
     def sync(self) -> None:
-        """Flush what was committed to the disk."""
-        for suffix in ("-wal", ""):
-            try:
-                fd = os.open(self._path + suffix, os.O_RDONLY)
-            except FileNotFoundError:
-                continue
-            try:
-                os.fdatasync(fd)
-            finally:
-                os.close(fd)
+        """Flush what was committed to the disk.
+
+        Only the write-ahead log: what a checkpoint moved to the database was flushed by it, and closing a descriptor of
+        the database would drop the locks that this process holds on it.
+        """
+        try:
+            fd = os.open(self._path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
         self._connection.close()
@@ -144,7 +175,21 @@ class LaneLog:
 
 
 def _open(path: str, *, writable: bool, disk: bool) -> sqlite3.Connection:
-    mode = "rwc" if writable else "ro"
+    if writable and not os.path.exists(path):
+        _create(path)
+    connection = _connected(path, "rw" if writable else "ro")
+    try:
+        if connection.execute("pragma user_version").fetchone() != (FORMAT,):
+            raise StoreDamaged(path, "it is empty, or of another format")
+        if writable:
+            connection.execute(f"pragma synchronous={'full' if disk else 'normal'}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connected(path: str, mode: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"file:{_quoted(path)}?mode={mode}",
         uri=True,
@@ -152,13 +197,31 @@ def _open(path: str, *, writable: bool, disk: bool) -> sqlite3.Connection:
         check_same_thread=False,
         cached_statements=32,
     )
+    connection.text_factory = bytes  # a damaged row may say that its bytes are text; the code over it then differs
     connection.execute(f"pragma busy_timeout={_BUSY_MS}")
-    if writable:
+    return connection
+
+
+def _create(path: str) -> None:
+    """An empty log, there whole or not at all: a file without tables is thus damage, never a log in the making.
+
+    It is private (0600) whatever the umask, and SQLite gives its other files the same mode. Only the lane's holder
+    comes here, so what an earlier one left is nobody's.
+    """
+    folder, name = os.path.split(path)
+    for left in os.listdir(folder):
+        if left.startswith("new-"):
+            os.unlink(f"{folder}/{left}")
+    temporary = f"{folder}/new-{os.getpid()}-{name}"
+    os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    connection = _connected(temporary, "rw")
+    try:
         connection.execute("pragma journal_mode=wal")
-        connection.execute(f"pragma synchronous={'full' if disk else 'normal'}")
         connection.executescript(_SCHEMA)
         connection.execute(f"pragma user_version={FORMAT}")
-    return connection
+    finally:
+        connection.close()
+    os.rename(temporary, path)
 
 
 def _quoted(path: str) -> str:
@@ -177,15 +240,17 @@ def _translated(path: str, action: Callable[[], T]) -> T:
             raise StoreUnusable(path, f"{e}", "Give its owner write permission, or choose another with a path.") from e
         if name.startswith("SQLITE_IOERR"):
             raise StoreUnusable(path, f"{e}", "Check the disk, then try again.") from e
-        if "no such table" in str(e) or "no such column" in str(e):
+        if any(sign in str(e) for sign in _DAMAGE):
             raise StoreDamaged(path, str(e)) from e
         raise StoreUnusable(path, f"{e}", "Try again; if it stays so, end the process that holds it.") from e
-    except sqlite3.DatabaseError as e:
+    except sqlite3.IntegrityError as e:
+        raise LaneLost(path, f"another process has written it since ({e})") from e
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as e:  # a message may quote a damaged name
         raise StoreDamaged(path, str(e)) from e
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreFull(path) from e
-        raise
+        raise StoreUnusable(path, e.strerror or str(e), "Give its owner write permission, or check the disk.") from e
 
 
 def _has_room(path: str) -> bool:

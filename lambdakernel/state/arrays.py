@@ -16,6 +16,20 @@ def numpy() -> Any:
     return sys.modules.get("numpy")
 
 
+def owners(obj: Any) -> list[Any]:
+    """What an array looks into, from near to far: arrays, then perhaps the bytearray below. Empty for anything else."""
+    np = numpy()
+    found: list[Any] = []
+    while np is not None and type(obj) is np.ndarray:
+        obj = obj.base
+        if type(obj).__name__ == "DummyArray":  # numpy's as_strided puts it between a view and its array
+            obj = obj.base
+        below = obj.obj if isinstance(obj, memoryview) else obj
+        if type(obj) is np.ndarray or isinstance(below, bytearray):
+            found.append(obj if type(obj) is np.ndarray else below)
+    return found
+
+
 class Owners:
     """In one dump: which array stands for each piece of memory, so that views of it refer to one object."""
 
@@ -24,9 +38,9 @@ class Owners:
 
     def owner_of(self, array: Any) -> Any:
         """The array that owns the memory of `array` in this dump: itself, if it covers all of it and is first."""
-        root = array
-        while type(root.base) is type(array):
-            root = root.base
+        root = next(reversed(owners(array)), array)
+        if isinstance(root, bytearray):
+            return root
         covers = array is root or (_is_contiguous(array) and array.nbytes == root.nbytes)
         return self._by_root.setdefault(id(root), array if covers else root)
 
@@ -45,7 +59,7 @@ def reduce_array(array: Any, owners: Owners) -> tuple[Any, ...]:
     owner = owners.owner_of(array)
     if owner is array:
         return reduce_by_value(array)
-    start = owner.__array_interface__["data"][0]
+    start = _address(owner)
     offset = array.__array_interface__["data"][0] - start
     shape = (array.dtype, array.shape, array.strides, offset, bool(array.flags.writeable))
     return (view_of, (owner, *shape))
@@ -67,17 +81,46 @@ def array_of(buffer: Any, dtype: Any, shape: tuple[int, ...], order: str, writea
     if memoryview(buffer).readonly:
         buffer = bytearray(buffer)
     array = np.ndarray(shape, dtype, buffer=buffer, order=order)
+    if isinstance(buffer, bytearray):
+        array = array.copy(order)  # small: its own memory, so that it can be resized
     array.flags.writeable = writeable
     return array
 
 
 def view_of(owner: Any, dtype: Any, shape: Any, strides: Any, offset: int, writeable: bool) -> Any:
     np = sys.modules["numpy"]
-    flat = owner.ravel(order="K").view("u1")
+    flat = owner if isinstance(owner, bytearray) else owner.ravel(order="K").view("u1")
     view = np.ndarray(shape, dtype, buffer=flat, offset=offset, strides=strides)
     if not writeable:
         view.flags.writeable = False
     return view
+
+
+def _address(owner: Any) -> int:
+    if isinstance(owner, bytearray):
+        owner = sys.modules["numpy"].frombuffer(owner, "u1")
+    return int(owner.__array_interface__["data"][0])
+
+
+def is_object_array(obj: Any) -> bool:
+    """An exact numpy array of Python objects."""
+    np = numpy()
+    return np is not None and type(obj) is np.ndarray and obj.dtype.kind == "O"
+
+
+def reduce_object_array(array: Any) -> Any:
+    """A view of objects goes on sharing them with the array that holds them; an owner travels as numpy does it."""
+    root = next(reversed(owners(array)), array)
+    if root is array or not is_object_array(root) or not _is_contiguous(root):
+        return NotImplemented
+    offset = _address(array) - _address(root)
+    return (object_view_of, (root, offset // array.itemsize, array.shape, array.strides, bool(array.flags.writeable)))
+
+
+def object_view_of(owner: Any, first: int, shape: Any, strides: Any, writeable: bool) -> Any:
+    np = sys.modules["numpy"]
+    flat = owner.ravel(order="K")
+    return np.lib.stride_tricks.as_strided(flat[first:], shape, strides, writeable=writeable)
 
 
 class ByValue:

@@ -19,6 +19,9 @@ _INPUT = re.compile(r"_i\d+")
 _OUTPUT = re.compile(r"_\d+")
 
 
+_LET_GO = object()
+
+
 class Bindings:
     """Last committed object of each name in `live`."""
 
@@ -42,6 +45,12 @@ class Bindings:
         for name in names:
             self._strong.pop(name, None)
             self._weak.pop(name, None)
+
+    def let_go(self, names: Iterable[str]) -> None:
+        """Refer to the objects of these names no more; they count as bound anew."""
+        for name in names:
+            if self._weak.pop(name, None) is not None or name in self._strong:
+                self._strong[name] = _LET_GO
 
     def changes(self) -> tuple[list[str], list[str]]:
         """Names bound to another object than was committed, and names that are gone."""

@@ -12,7 +12,7 @@ Theory of operation
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,8 @@ class Live:
     items: tuple[Item, ...]
     fingerprint: tuple[bytes, ...]
     ids: frozenset[int] = frozenset()
+    uses: frozenset[str] = frozenset()
+    """Identities of the classes that it refers to."""
 
 
 @dataclass(slots=True)
@@ -69,6 +71,9 @@ class Detector:
         self._unit_of: dict[Item, str] = {}
         self._owner: dict[int, str] = {}
         self._memos: list[dict[int, Any]] = []
+        self._kept: dict[str, type] = {}
+        """Classes that some unit here defines: the book holds none alive, and a definition must not be lost because
+        no name or instance of it is loaded here."""
 
     # -- units that are live
 
@@ -77,6 +82,8 @@ class Detector:
         self.units[unit.id] = unit
         for item in unit.items:
             self._unit_of[item] = unit.id
+            if item[0] == "c" and (cls := self._book.get(item[1])) is not None:
+                self._kept[item[1]] = cls
         self._own(unit, unit.ids)
 
     def _own(self, unit: Live, ids: frozenset[int]) -> None:
@@ -112,28 +119,49 @@ class Detector:
         moved = {("n", name) for name in [*rebound, *gone]}
         broken = {owner for item in moved if (owner := self._unit_of.get(item)) is not None}
         ready: dict[Item, tuple[Dump, frozenset[int]]] = {}
+        same: dict[str, frozenset[int]] = {}
         loose: list[Item] = [("n", name) for name in rebound]
         for unit_id in sorted(suspects - broken):
             unit = self.units[unit_id]
             if self._is_atom(unit):
                 continue
             found = self._try(unit.items)
-            if found is not None and found[0].fingerprint == unit.fingerprint:
-                self._own(unit, found[1])
-                continue
-            broken.add(unit_id)
             if found is not None and len(unit.items) == 1:
                 ready[unit.items[0]] = found
-        for unit_id in broken:
+            if found is not None and found[0].fingerprint == unit.fingerprint:
+                same[unit_id] = found[1]
+            else:
+                broken.add(unit_id)
+        broken |= self._now_shared(same)
+        for unit_id in sorted(broken):
             loose += [item for item in self.units[unit_id].items if item not in moved]
-        return self._regroup(loose, ready, broken)
+        return self._regroup(loose, ready, broken, moved)
+
+    def _now_shared(self, same: dict[str, frozenset[int]]) -> set[str]:
+        """Of the units whose bytes are as before, those that hold an object of another unit now, and that other:
+        `K.items = a` where both were empty lists changes no byte, but joins the two."""
+        for unit_id in same:
+            self._own(self.units[unit_id], frozenset())
+        found: set[str] = set()
+        for unit_id, ids in same.items():
+            others = {self._owner[address] for address in ids if address in self._owner}
+            if others:
+                found |= others | {unit_id}
+            self._own(self.units[unit_id], ids)
+        return found
 
     def _is_atom(self, unit: Live) -> bool:
         """A single name bound to something that cannot change."""
         kind, name = unit.items[0]
         return len(unit.items) == 1 and kind == "n" and type(self._live.get(name)) in _ATOMS
 
-    def _regroup(self, loose: list[Item], ready: dict[Item, tuple[Dump, frozenset[int]]], broken: set[str]) -> Changes:
+    def _regroup(
+        self,
+        loose: list[Item],
+        ready: dict[Item, tuple[Dump, frozenset[int]]],
+        broken: set[str],
+        moved: set[Item],
+    ) -> Changes:
         changes = Changes()
         alone: dict[Item, tuple[Dump, frozenset[int]]] = {}
         queue = list(dict.fromkeys(loose))
@@ -148,16 +176,49 @@ class Detector:
         shared: dict[Item, frozenset[int]] = {item: ids for item, (_, ids) in alone.items()}
         for unit_id in self._neighbours(shared, broken):
             shared[("u", unit_id)] = self.units[unit_id].ids
-        for group in groups(shared):
+        for group in groups(self._with_cycles(shared, alone)):
             if any(kind != "u" for kind, _ in group):
                 changes.written.append(self._together(group, alone))
-        self._account(changes, broken)
+        self._account(changes, broken, moved)
         return changes
 
     def _new_classes(self, found: Dump, known: Iterable[Item]) -> list[Item]:
         """Classes that a dump refers to and that no unit defines yet."""
         items = [("c", uid) for uid in sorted(found.uses)]
         return [item for item in items if item not in self._unit_of and item not in known]
+
+    def _with_cycles(
+        self, shared: dict[Item, frozenset[int]], alone: dict[Item, tuple[Dump, frozenset[int]]]
+    ) -> dict[Item, frozenset[Hashable]]:
+        """`shared`, where classes that need each other's definitions have an element in common: none of them can be
+        loaded before the others, so they are one unit."""
+        joined: dict[Item, frozenset[Hashable]] = dict(shared)
+        for item in alone:
+            if item[0] != "c":
+                continue
+            for uid in self._classes_used(item[1], alone):
+                if item[1] != uid and item[1] in self._classes_used(uid, alone):
+                    other = self._holder(uid, alone)
+                    token = frozenset({" ".join(sorted((item[1], uid)))})
+                    joined[item] = joined[item] | token
+                    joined[other] = joined.get(other, frozenset()) | token
+        return joined
+
+    def _holder(self, uid: str, alone: Iterable[Item]) -> Item:
+        """The loose item that is this class, or the unit that nobody suspected and that defines it."""
+        return ("c", uid) if ("c", uid) in alone else ("u", self._unit_of["c", uid])
+
+    def _classes_used(self, uid: str, alone: dict[Item, tuple[Dump, frozenset[int]]]) -> set[str]:
+        """Classes whose definitions the one of `uid` needs, directly or not."""
+        found: set[str] = set()
+        queue = [uid]
+        while queue:
+            item = ("c", queue.pop())
+            unit = self.units.get(self._unit_of.get(item, ""))
+            uses = alone[item][0].uses if item in alone else unit.uses if unit is not None else frozenset()
+            queue += uses - found
+            found |= uses
+        return found
 
     def _neighbours(self, shared: dict[Item, frozenset[int]], broken: set[str]) -> list[str]:
         """Units that no one suspected and that hold an object which a loose item met."""
@@ -168,6 +229,9 @@ class Detector:
         absorbed = tuple(key for kind, key in group if kind == "u")
         items = [item for item in group if item[0] != "u"]
         items += [item for unit_id in absorbed for item in self.units[unit_id].items if item not in items]
+        before = self.units.get(self._unit_of.get(items[0], ""))
+        if before is not None and set(before.items) == set(items):
+            items = list(before.items)  # in the same order, so that equal values are equal bytes
         if len(items) == 1:
             return Written((items[0],), alone[items[0]][0], replaces=absorbed)
         joint = self._try(tuple(items))
@@ -177,31 +241,58 @@ class Detector:
             return resident
         return Written(tuple(items), joint[0], replaces=absorbed)
 
-    def _account(self, changes: Changes, broken: set[str]) -> None:
-        """Every broken unit is replaced by the first that took an item of it, or emptied."""
+    def _account(self, changes: Changes, broken: set[str], moved: set[Item]) -> None:
+        """Every broken unit is replaced by the first that took an item of it, or emptied; one that came out as it was
+        is left alone."""
         left = set(broken)
+        for written in list(changes.written):
+            unit_id = self._unit_of.get(written.items[0], "")
+            if unit_id in left and moved.isdisjoint(written.items) and self._is_as_before(written, unit_id):
+                changes.written.remove(written)
+                left.discard(unit_id)
         for written in changes.written:
             taken = {u for item in written.items if (u := self._unit_of.get(item)) in left and u is not None}
             written.replaces = (*sorted(taken), *written.replaces)
             left -= taken
         changes.emptied = sorted(left)
 
+    def _is_as_before(self, written: Written, unit_id: str) -> bool:
+        unit = self.units[unit_id]
+        if written.dump is None or written.items != unit.items or written.dump.fingerprint != unit.fingerprint:
+            return False
+        self._own(unit, written.dump.ids)
+        return True
+
     # -- dumping
 
-    def _try(self, items: tuple[Item, ...]) -> tuple[Dump, frozenset[int]] | None:
+    def _try(self, items: tuple[Item, ...], marks: Sequence[bytes] = ()) -> tuple[Dump, frozenset[int]] | None:
         """The dump of `items` as one value; None if something in it cannot be encoded."""
         try:
-            return self.dump(items)
+            return self.dump(items, marks)
         except (Exception, RecursionError):
             return None
 
-    def dump(self, items: tuple[Item, ...]) -> tuple[Dump, frozenset[int]]:
+    def rebase(self, unit: Live, marks: Sequence[bytes]) -> None:
+        """Take what `unit`, just loaded, looks like here as what it is compared with.
+
+        Equal values may be other bytes in another process: which equal strings are one object, in which order a set
+        lists its elements. `marks` are the hashes of its buffers, which nobody can have changed yet.
+        """
+        if self._is_atom(unit):
+            return
+        found = self._try(unit.items, marks)
+        self._memos.clear()
+        if found is not None:
+            unit.fingerprint = found[0].fingerprint
+            self._own(unit, found[1])
+
+    def dump(self, items: tuple[Item, ...], marks: Sequence[bytes] = ()) -> tuple[Dump, frozenset[int]]:
         classes = {key: cls for kind, key in items if kind == "c" and (cls := self._book.get(key)) is not None}
         names = {key: self._live[key] for kind, key in items if kind == "n"}
         for attempt in range(_RETRIES):
             try:
                 found, memo = dump(
-                    {"classes": classes, "names": names}, self._live, self._book, tuple(classes.values())
+                    {"classes": classes, "names": names}, self._live, self._book, tuple(classes.values()), marks
                 )
                 break
             except RuntimeError as e:  # another thread changed it meanwhile

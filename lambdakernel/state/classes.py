@@ -8,8 +8,10 @@ user's metaclass code, `__init_subclass__` or `__set_name__`, whose effects are 
 from __future__ import annotations
 
 import abc
+import copyreg
 import enum
 import sys
+import types
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +21,9 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from cloudpickle import cloudpickle as cp
 
 from lambdakernel.state.hooks import make_class, make_enum
+
+_MEMBERS = " members"
+"""Key under which an enumeration's state has its members' attributes; no class attribute has such a name."""
 
 
 class ClassBook:
@@ -54,16 +59,24 @@ def is_notebook_class(cls: type) -> bool:
 def reduce_class(cls: type, uid: str) -> tuple[Any, ...]:
     """The definition: a skeleton that is known under its uid, then what fills it."""
     if issubclass(cls, enum.Enum):
-        bases, name, qualname, members, module, _, _ = cp._enum_getnewargs(cls)
-        state = cp._enum_getstate(cls)[0]
+        bases, name, qualname, _, module, _, _ = cp._enum_getnewargs(cls)
+        members = {name: member.value for name, member in cls.__members__.items()}  # aliases too
+        state = {k: v for k, v in cp._enum_getstate(cls)[0].items() if k not in members}
+        state[_MEMBERS] = {name: _own_attributes(member) for name, member in cls.__members__.items()}
         return (make_enum, (uid, bases, name, qualname, members, module), _plain(state), None, None, fill_class)
     namespace = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
-    if "__slots__" in cls.__dict__:
-        namespace["__slots__"] = cls.__dict__["__slots__"]
+    for name in ("__slots__", "__orig_bases__"):  # what the making of a class looks at
+        if name in cls.__dict__:
+            namespace[name] = cls.__dict__[name]
     state = _plain(cp._class_getstate(cls)[0])
     for name in (*namespace, "__classcell__"):
         state.pop(name, None)
     return (make_class, (uid, type(cls), cls.__name__, cls.__bases__, namespace), state, None, None, fill_class)
+
+
+def _own_attributes(member: enum.Enum) -> dict[str, Any]:
+    """What a member's `__init__` or a cell gave it, beside what the making of the enumeration gives."""
+    return {k: v for k, v in vars(member).items() if k not in ("_name_", "_value_", "__objclass__", "_sort_order_")}
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
@@ -78,7 +91,45 @@ def build_class(meta: type, name: str, bases: tuple[type, ...], namespace: dict[
             make: Any = abc.ABCMeta.__new__ if issubclass(meta, abc.ABCMeta) else type.__new__
             made: type = make(meta, name, bases, dict(namespace))
             return made
-        return meta(name, bases, dict(namespace))  # type: ignore[no-any-return]
+        try:
+            return meta(name, bases, dict(namespace))  # type: ignore[no-any-return]
+        except TypeError:  # a metaclass that takes a class statement only, as TypedDict's
+            return type.__new__(meta, name, bases, dict(namespace))
+
+
+def makes_itself(cls: type) -> bool:
+    """Whether making an instance runs a `__new__` of the notebook, which ran when the instance was made."""
+    kind: Any = cls
+    return (
+        isinstance(kind.__new__, types.FunctionType)
+        and kind.__reduce_ex__ is object.__reduce_ex__
+        and kind.__reduce__ is object.__reduce__
+        and not any(isinstance(getattr(cls, name, None), types.FunctionType) for name in _NEW_ARGUMENTS)
+        and is_notebook_class(cls)
+    )
+
+
+_NEW_ARGUMENTS = ("__getnewargs__", "__getnewargs_ex__")
+
+
+def reduce_without_new(obj: Any) -> Any:
+    """As pickle does, but the instance is made by the built-in type that it rests on."""
+    made = obj.__reduce_ex__(5)
+    if not isinstance(made, tuple) or made[0] is not copyreg.__newobj__:  # type: ignore[attr-defined]
+        return made
+    return (make_natively, *made[1:])
+
+
+def make_natively(cls: type, *arguments: Any) -> Any:
+    return native_type(cls).__new__(cls, *arguments)
+
+
+def native_type(cls: type) -> Any:
+    """The first base that is no class of Python code."""
+    return next(base for base in cls.__mro__ if not base.__flags__ & _HEAP_TYPE)
+
+
+_HEAP_TYPE = 1 << 9
 
 
 def build_enum(bases: tuple[type, ...], name: str, qualname: str, members: dict[str, Any], module: str) -> type:
@@ -107,6 +158,8 @@ def _nothing(cls: Any, /, **_: Any) -> None:
 
 def fill_class(cls: type, state: dict[str, Any]) -> None:
     registered = state.pop("_abc_impl", ())
+    for name, attributes in state.pop(_MEMBERS, {}).items():
+        vars(cls.__members__[name]).update(attributes)  # type: ignore[attr-defined]
     for name, value in state.items():
         type.__setattr__(cls, sys.intern(name), value)
     for subclass in registered:

@@ -7,6 +7,7 @@ structure is found. Measured on object graphs, the Python-level reducer costs ab
 
 from __future__ import annotations
 
+import functools
 import io
 import pickle
 import sys
@@ -24,14 +25,25 @@ from lambdakernel.state.arrays import (
     ByValue,
     Owners,
     block_type,
+    is_object_array,
     is_plain_array,
+    owners,
     reduce_array,
     reduce_block,
     reduce_by_value,
+    reduce_object_array,
 )
-from lambdakernel.state.classes import ClassBook, build_class, build_enum, is_notebook_class, reduce_class
+from lambdakernel.state.classes import (
+    ClassBook,
+    build_class,
+    build_enum,
+    is_notebook_class,
+    makes_itself,
+    reduce_class,
+    reduce_without_new,
+)
 from lambdakernel.state.functions import LiveNamespace, ModuleGlobals, OtherGlobals, marker_for, reduce_function
-from lambdakernel.state.specials import REDUCERS, CannotMove, why_living
+from lambdakernel.state.specials import REDUCERS, CannotMove, reduce_exception, why_living
 
 OUT_OF_BAND = 65536
 """Bytes from which a buffer is kept out of the stream: below, a blob of its own costs more than a copy."""
@@ -64,7 +76,8 @@ class Encoder(cp.Pickler):
 
     def __init__(self, file: io.BytesIO, live: dict[str, Any], book: ClassBook, roots: Sequence[type]) -> None:
         self.buffers: list[memoryview] = []
-        super().__init__(file, protocol=5, buffer_callback=self._keep_in_band)
+        # no method of its own: that would be a cycle, which keeps what it met alive until it is collected
+        super().__init__(file, protocol=5, buffer_callback=functools.partial(_keep_in_band, self.buffers))
         self._live = live
         self._book = book
         self._roots = {id(cls) for cls in roots}
@@ -77,13 +90,6 @@ class Encoder(cp.Pickler):
         self.uses: set[str] = set()
         self.dynamic = False
 
-    def _keep_in_band(self, buffer: pickle.PickleBuffer) -> bool:
-        raw = buffer.raw()
-        if raw.nbytes < OUT_OF_BAND:
-            return True
-        self.buffers.append(raw)
-        return False
-
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
         reducer = REDUCERS.get(kind)
@@ -95,6 +101,8 @@ class Encoder(cp.Pickler):
             return self._class(obj)
         if is_plain_array(obj):
             return reduce_array(obj, self._owners)
+        if is_object_array(obj):
+            return reduce_object_array(obj)
         if kind is ByValue:
             return reduce_by_value(obj.array)
         if self._block is not None and isinstance(obj, self._block):
@@ -104,6 +112,10 @@ class Encoder(cp.Pickler):
             why = self._living[kind] = why_living(kind)
         if why:
             raise CannotMove(obj, why)
+        if isinstance(obj, BaseException):
+            return reduce_exception(obj)
+        if makes_itself(kind):
+            return reduce_without_new(obj)
         return NotImplemented
 
     def _function(self, function: types.FunctionType) -> Any:
@@ -123,13 +135,25 @@ class Encoder(cp.Pickler):
             return NotImplemented if cls.__module__ != "builtins" else super().reducer_override(cls)
         uid = self._book.uid(cls)
         if id(cls) in self._roots:
-            return reduce_class(cls, uid)
+            return reduce_class(cls, "".join(uid))  # an object of its own: a shared one would change the bytes
         self.uses.add(uid)
         return (hooks.class_by_uid, (uid,))
 
 
-def dump(obj: Any, live: dict[str, Any], book: ClassBook, roots: Sequence[type] = ()) -> tuple[Dump, dict[int, Any]]:
+def _keep_in_band(buffers: list[memoryview], buffer: pickle.PickleBuffer) -> bool:
+    raw = buffer.raw()
+    if raw.nbytes < OUT_OF_BAND:
+        return True
+    buffers.append(raw)
+    return False
+
+
+def dump(
+    obj: Any, live: dict[str, Any], book: ClassBook, roots: Sequence[type] = (), marks: Sequence[bytes] = ()
+) -> tuple[Dump, dict[int, Any]]:
     """`obj` as bytes, and the memo of the dump (address to object), which keeps addresses valid while it is held.
+
+    `marks` are the hashes of its buffers where they are known; else they are hashed, at memory speed.
 
     Raises:
         Exception: whatever an object's own reducer raises; `CannotMove` for one that lives here only.
@@ -137,9 +161,13 @@ def dump(obj: Any, live: dict[str, Any], book: ClassBook, roots: Sequence[type] 
     file = io.BytesIO()
     encoder = Encoder(file, live, book, roots)
     encoder.dump(obj)
-    head = file.getvalue()
     memo: dict[int, Any] = {address: entry[1] for address, entry in encoder.memo.copy().items()}
-    fingerprint = (xxhash.xxh3_128_digest(head), *(xxhash.xxh3_128_digest(b) for b in encoder.buffers))
+    head = file.getvalue()
+    if id(live) in memo:
+        raise CannotMove(live, "the namespace itself")
+    if not marks or len(marks) != len(encoder.buffers):
+        marks = [xxhash.xxh3_128_digest(b) for b in encoder.buffers]
+    fingerprint = (xxhash.xxh3_128_digest(head), *marks)
     refs = frozenset(n for n in encoder.refs if not n.startswith("__") or n == "__annotations__")
     found = Dump(head, encoder.buffers, fingerprint, refs, encoder.dynamic, frozenset(encoder.uses))
     return found, memo
@@ -149,7 +177,9 @@ _IMMUTABLE: tuple[type, ...] = (
     str, bytes, int, float, complex, bool, type(None), tuple, frozenset, range, slice, type, type(...),
     types.ModuleType, types.BuiltinFunctionType, types.CodeType, LiveNamespace, ModuleGlobals, OtherGlobals, ByValue,
 )  # fmt: skip
-_IMMUTABLE_MODULES = frozenset({"datetime", "decimal", "fractions", "uuid", "pathlib", "re", "zoneinfo", "enum"})
+_IMMUTABLE_MODULES = frozenset(
+    {"datetime", "decimal", "fractions", "uuid", "pathlib", "re", "zoneinfo", "enum", "typing", "dataclasses"}
+)
 
 
 def mutable_ids(memo: dict[int, Any], live: dict[str, Any]) -> frozenset[int]:
@@ -168,10 +198,7 @@ def mutable_ids(memo: dict[int, Any], live: dict[str, Any]) -> frozenset[int]:
         if type(obj).__module__ in _IMMUTABLE_MODULES or sys.getrefcount(obj) <= _TEMPORARY:
             continue
         found.add(address)
-        root = obj
-        while is_plain_array(root) and is_plain_array(root.base):
-            root = root.base
-            found.add(id(root))
+        found.update(map(id, owners(obj)))
     return frozenset(found)
 
 
@@ -252,9 +279,12 @@ def load(
     Raises:
         ValueDamaged: it cannot be loaded here; `what` names it.
     """
+    decoder = Decoder(head, buffers, live, book, class_of, name_of)
     try:
-        return Decoder(head, buffers, live, book, class_of, name_of).load()
+        return decoder.load()
     except ValueDamaged:
         raise
     except (Exception, SystemExit) as e:
         raise ValueDamaged(what, f"loading it raised {type(e).__name__}: {e}") from e
+    finally:
+        decoder.memo.clear()  # it holds the decoder's own methods: a cycle that would keep every loaded object alive

@@ -30,6 +30,9 @@ from lambdakernel.state.codec import Dump, dump, load
 from lambdakernel.state.residents import LostValue, is_lost, lost_error
 from lambdakernel.state.units import Keys, Lost, Unit, resolve, unit_of
 
+REBASE_LIMIT = 4 << 20
+"""Bytes of a head up to which it is encoded once more after a load; above, a false change costs one write."""
+
 
 class Namespace:
     """See the module. Used on one thread at a time; with a reader for `replica` everything but commits works."""
@@ -60,6 +63,8 @@ class Namespace:
         self._class_unit: dict[str, str] = {}
         self._shown: tuple[str, ...] = ("", "", "")
         self._loading: set[str] = set()
+        self._damaged: list[kvs.KvsError] = []
+        """Commits whose cell cannot be told any more; their values may be whole."""
         self._candidates: set[str] = set()
         self._all = False
 
@@ -76,7 +81,10 @@ class Namespace:
         self._keys = Keys(self._epoch)
         self._read_units()
         self._ambient.restore(self._stored_ambient(self._keys))
-        notes = [Note.from_bytes(commit.note) for commit in self._replica.log(newest_first=False)]
+        notes = [
+            Note.from_bytes(commit.note)
+            for commit in self._replica.log(newest_first=False, damaged=self._damaged.append)
+        ]
         cells, shown = self._history(notes)
         self._shown = shown
         lost = tuple(self._resident(n, u) for n in self._name_unit if (u := self._units[self._name_unit[n]]).resident)
@@ -154,6 +162,8 @@ class Namespace:
         wanted = self.closure(found.names | found.hints)
         self._candidates |= wanted
         self._bind(wanted, found.reads)
+        if found.resizes:
+            self._bindings.let_go(wanted & self._name_unit.keys())
 
     def _refuse_lost(self, name: str) -> None:
         bound = self.live.get(name)
@@ -261,7 +271,10 @@ class Namespace:
             self.live[name] = value["names"][name]
         self._show_outputs(bound)
         self._bindings.remember(bound)
-        self._detector.add(Live(unit.id, _items(unit), unit.fingerprint))
+        here = Live(unit.id, _items(unit), unit.fingerprint, uses=frozenset(unit.uses))
+        self._detector.add(here)
+        if unit.nbytes - sum(ref.nbytes for ref in blobs) <= REBASE_LIMIT and bound == list(unit.names):
+            self._detector.rebase(here, unit.fingerprint[1:])
 
     def _show_outputs(self, names: Sequence[str]) -> None:
         """Put loaded outputs back into `Out`, in the order of their cells."""
@@ -359,9 +372,10 @@ class Namespace:
     def _suspects(self) -> Iterable[str]:
         """Live units that may have changed since the last commit; at most once each."""
         reached, dynamic = self._reached(self._candidates)
-        if self._all or dynamic:
-            return [u for u in self._detector.units if not self._is_resident(u)]
         units = {self._name_unit[n] for n in reached if n in self._name_unit}
+        if self._all or dynamic or any(map(self._is_resident, units)):
+            # nobody can say what hangs on a resident, or what the code in it uses: a list that has a name of its own
+            return [u for u in self._detector.units if not self._is_resident(u)]
         units |= {definition.id for u in units for definition in self._definitions(self._units[u])}
         return [u for u in units if u in self._detector.units and not self._is_resident(u)]
 
@@ -431,7 +445,7 @@ class Namespace:
             self._versions[unit.id] = dot
             self._blobs[unit.id] = blobs.get(unit.id, ())
             ids = written.dump.ids if written.dump is not None else frozenset()
-            self._detector.add(Live(unit.id, written.items, unit.fingerprint, ids))
+            self._detector.add(Live(unit.id, written.items, unit.fingerprint, ids, frozenset(unit.uses)))
             self._bindings.remember(unit.names)
         self._bindings.forget(gone)
         if changes.written or changes.emptied:
@@ -488,7 +502,8 @@ class Namespace:
 
     def epochs(self) -> list[EpochInfo]:
         """Every epoch that holds something, oldest first, and the current one."""
-        notes = [(c, Note.from_bytes(c.note)) for c in self._replica.log(newest_first=False)]
+        log = self._replica.log(newest_first=False, damaged=self._damaged.append)
+        notes = [(c, Note.from_bytes(c.note)) for c in log]
         numbers = sorted({n.epoch for _, n in notes} | {self._epoch})
         return [
             EpochInfo(
@@ -518,12 +533,9 @@ class Namespace:
         if epoch == self._epoch or not keys:
             known = ", ".join(str(e.number) for e in self.epochs() if e.names and not e.current) or "none"
             raise LambdaKernelError(f"epoch {epoch} has nothing to restore; epochs with variables: {known}.")
-        self.commit(None)
         units = [unit_of(self._replica.get(key)[0].value.payload) for key in keys]
+        self._give_way({n for unit in units for n in unit.names})
         writes: dict[bytes, kvs.Value | None] = {}
-        for name in {n for unit in units for n in unit.names} & set(self._name_unit):
-            old = self._name_unit[name]
-            writes[self._keys.unit(old)] = writes[self._keys.head(old)] = None
         for unit in units:
             for versions, key in (
                 (self._replica.get(source.unit(unit.id)), self._keys.unit(unit.id)),
@@ -539,6 +551,14 @@ class Namespace:
         self._versions.clear()
         self._read_units()
         return sorted(n for unit in units for n in unit.names if not is_output(n))
+
+    def _give_way(self, names: set[str]) -> None:
+        """Commit, with `names` deleted: what shared a co-variable with one of them stays."""
+        clash = names & self._name_unit.keys()
+        self._bind(clash, ())
+        for name in clash & self.live.keys():
+            del self.live[name]
+        self.commit(None)
 
     def _forget_live(self, names: set[str]) -> None:
         for name in names & self.live.keys():

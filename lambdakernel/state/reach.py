@@ -38,6 +38,8 @@ class Reach:
     hints: set[str] = field(default_factory=set)
     """Identifiers in texts: `df.query("a > @limit")` reaches `limit`."""
     dynamic: bool = False
+    resizes: bool = False
+    """It calls something's `resize`: numpy refuses that for an array that anyone refers to, if only weakly."""
 
 
 def of_tree(nodes: Iterable[ast.stmt]) -> Reach:
@@ -98,6 +100,10 @@ class _Visitor(ast.NodeVisitor):
         if not self._deferred and name not in self.reach.bound:
             self.reach.reads.add(name)
 
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        self.reach.resizes |= node.attr == "resize"
+        self.generic_visit(node)
+
     def visit_Constant(self, node: ast.Constant) -> None:
         if isinstance(node.value, str) and len(node.value) <= _LONGEST_TEXT:
             self.reach.hints.update(_IDENTIFIER.findall(node.value))
@@ -155,6 +161,21 @@ class _Visitor(ast.NodeVisitor):
     def visit_Lambda(self, node: ast.Lambda) -> None:
         self.visit(node.args)
         self._later([node.body])
+
+    def visit_ListComp(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp) -> None:
+        """In the order of evaluation; the variables of a comprehension are its own."""
+        bound = set(self.reach.bound)
+        for part in node.generators:
+            self.visit(part.iter)
+            self.visit(part.target)
+            for condition in part.ifs:
+                self.visit(condition)
+        for element in (node.key, node.value) if isinstance(node, ast.DictComp) else (node.elt,):
+            self.visit(element)
+        own = {n.id for part in node.generators for n in ast.walk(part.target) if isinstance(n, ast.Name)}
+        self.reach.bound -= own - bound
+
+    visit_SetComp = visit_GeneratorExp = visit_DictComp = visit_ListComp
 
     def _later(self, nodes: Iterable[ast.AST]) -> None:
         self._deferred += 1

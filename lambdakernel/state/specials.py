@@ -6,10 +6,12 @@ copy, a child process as a corpse. They stay where they are and are said to be r
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import io
 import threading
 import types
+import typing
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -76,7 +78,56 @@ def refuse_view(view: memoryview) -> tuple[Any, ...]:
     raise CannotMove(view, "a view into memory of this process")
 
 
-REDUCERS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
+def reduce_condition(condition: Any) -> tuple[Any, ...]:
+    if condition._waiters:
+        raise CannotMove(condition, "a condition that threads wait for")
+    return (threading.Condition, (condition._lock,))
+
+
+def reduce_new_type(kind: Any) -> tuple[Any, ...]:
+    """Not as the bare name in `__main__` that pickle writes."""
+    return (make_new_type, (kind.__name__, kind.__supertype__, kind.__module__))
+
+
+def make_new_type(name: str, supertype: Any, module: str) -> Any:
+    make: Any = typing.NewType
+    made = make(name, supertype)
+    made.__module__ = module
+    return made
+
+
+def reduce_mark(mark: object) -> str:
+    """A mark of `dataclasses`, which is compared by identity, by its name."""
+    return next(name for name, value in vars(dataclasses).items() if value is mark)
+
+
+def reduce_exception(error: BaseException) -> Any:
+    """Without running `__init__` again, which may take other arguments than `args`; the traceback stays behind."""
+    kind = type(error)
+    if kind.__reduce__ is not BaseException.__reduce__ or kind.__reduce_ex__ is not object.__reduce_ex__:
+        return NotImplemented
+    state = (error.__dict__, error.__cause__, error.__context__, error.__suppress_context__)
+    return (make_exception, (kind, error.args), state, None, None, fill_exception)
+
+
+def make_exception(kind: type[BaseException], arguments: tuple[Any, ...]) -> BaseException:
+    native: Any = next(base for base in kind.__mro__ if not base.__flags__ & _HEAP_TYPE)
+    error: BaseException = native.__new__(kind, *arguments)
+    try:
+        native.__init__(error, *arguments)
+    except TypeError:  # it takes what `args` does not say; `args` themselves are kept
+        error.args = arguments
+    return error
+
+
+def fill_exception(error: BaseException, state: tuple[Any, ...]) -> None:
+    attributes, error.__cause__, error.__context__, error.__suppress_context__ = state
+    error.__dict__.update(attributes)
+
+
+_HEAP_TYPE = 1 << 9
+
+REDUCERS: dict[type, Callable[[Any], Any]] = {
     types.CellType: reduce_cell,
     types.CodeType: reduce_code,
     type(threading.Lock()): reduce_lock,
@@ -89,6 +140,9 @@ REDUCERS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     type({}.items()): reduce_dict_view,
     types.MappingProxyType: reduce_proxy,
     memoryview: refuse_view,
+    threading.Condition: reduce_condition,
+    typing.NewType: reduce_new_type,
+    **{type(mark): reduce_mark for mark in (dataclasses.MISSING, dataclasses.KW_ONLY)},
 }
 
 LRU_CACHE: type = type(__import__("functools").lru_cache(len))
@@ -104,7 +158,8 @@ _LIVING_NAMES = {
     ("sqlite3", "Cursor"): "a cursor of a database",
     ("socket", "socket"): "a socket",
     ("mmap", "mmap"): "a mapped file",
-    ("threading", "Condition"): "a condition that threads wait for",
+    ("numpy", "memmap"): "an array that maps a file",
+    ("numpy.core.memmap", "memmap"): "an array that maps a file",
     ("ipykernel.comm.comm", "BaseComm"): "a connection to the notebook's page",
     ("ipykernel.comm.comm", "Comm"): "a connection to the notebook's page",
     ("concurrent.futures._base", "Future"): "a future of a pool in this process",
