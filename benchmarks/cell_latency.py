@@ -1,10 +1,11 @@
 """What a cell costs: lambdakernel beside ipykernel, in one run, cell by cell in turn.
 
-    python benchmarks/cell_latency.py [--quick]
+    python benchmarks/cell_latency.py [--quick] [--seed N]
 
-Each row runs the same cell on both kernels alternately and prints the 10th percentile and the median of the time from
-the request to its reply *and* idle, and their ratio. The 10th percentile is what the machine can do; the median also
-has what else runs on it. Our cells are committed to the store before they reply; ipykernel's are not.
+Each row runs the same cell on both kernels in turn, which one first drawn anew each time, and prints the 10th
+percentile and the median of the time from the request to its reply *and* idle, and their ratio. The 10th percentile is
+what the machine can do; the median also has what else runs on it. Our cells are committed to the store before they
+reply; ipykernel's are not.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import random
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -41,6 +42,7 @@ class Row:
 
 ROWS = (
     Row("no-op", "", "pass", 300),
+    Row("empty", "", "", 150),
     Row("print", "", "print(1)", 150),
     Row("expression", "", "1+1", 150),
     Row("assign", "", "x = 5", 150),
@@ -80,8 +82,13 @@ class Kernel:
             raise SystemExit(f"{code!r} failed: {reply['content']}")
         return seconds
 
+    @property
+    def pid(self) -> int:
+        provisioner: Any = self.manager.provisioner
+        return int(provisioner.pid)
+
     def pss_mib(self) -> float:
-        root = psutil.Process(self.manager.provisioner.pid)
+        root = psutil.Process(self.pid)
         return float(sum(p.memory_full_info().pss for p in [root, *root.children(recursive=True)])) / MIB
 
     def close(self) -> None:
@@ -96,8 +103,13 @@ def _ignore(_message: Any) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a third of the repeats, and nothing above 200 MB")
-    quick = parser.parse_args().quick
-    print(f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}, commit {_commit()}")
+    parser.add_argument("--seed", type=int, default=1, help="draws which kernel goes first (default 1)")
+    arguments = parser.parse_args()
+    quick, rng = arguments.quick, random.Random(arguments.seed)
+    print(
+        f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}, commit {_commit()},"
+        f" seed {arguments.seed}, load {os.getloadavg()[0]:.1f}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         start_up(folder, 4 if quick else 9)
         memory(folder)
@@ -105,7 +117,7 @@ def main() -> None:
             f"\n{'cell':<30}{'ipykernel p10':>14}{'ours p10':>10}{'ratio':>7}{'median':>16}{'ours':>8}{'ratio':>7}   ms"
         )
         for row in ROWS:
-            cells(row, folder, quick)
+            cells(row, folder, quick, rng)
 
 
 def _commit() -> str:
@@ -140,7 +152,7 @@ def memory(folder: str) -> None:
     os.environ["LAMBDAKERNEL_IDLE_S"] = "1"
     try:
         kernel = Kernel(US, f"{folder}/memory")
-        _until(lambda: len(psutil.Process(kernel.manager.provisioner.pid).children(recursive=True)) == 0, 15.0)
+        _until(lambda: len(psutil.Process(kernel.pid).children(recursive=True)) == 0, 15.0)
         rested = kernel.pss_mib()
         kernel.close()
     finally:
@@ -157,7 +169,7 @@ def _until(done: Callable[[], bool], deadline_s: float) -> None:
         time.sleep(0.1)
 
 
-def cells(row: Row, folder: str, quick: bool) -> None:
+def cells(row: Row, folder: str, quick: bool, rng: random.Random) -> None:
     if psutil.virtual_memory().available < row.need_mib * MIB or (quick and row.need_mib > 1000):
         print(f"{row.name:<30}skipped: it needs {row.need_mib} MiB of free memory" + (" (--quick)" if quick else ""))
         return
@@ -169,8 +181,8 @@ def cells(row: Row, folder: str, quick: bool) -> None:
             for _ in range(5):
                 kernel.run(row.cell)
         for _ in range(max(10, row.repeats // (3 if quick else 1))):
-            for name, kernel in kernels.items():
-                times[name].append(kernel.run(row.cell) * 1000)
+            for name in rng.sample((PEER, US), 2):
+                times[name].append(kernels[name].run(row.cell) * 1000)
     finally:
         for kernel in kernels.values():
             kernel.close()
@@ -183,4 +195,4 @@ def _figures(times: list[float]) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -26,6 +26,7 @@ from kvs.errors import (
 )
 from kvs.replica import Collected, Commit, Replica, Value, Version
 from kvs.settings import Settings
+from kvs.settings import from_env as settings_from_env
 from kvs.space import LaneInfo, Space
 from kvs.store import SpaceInfo, Store, open
 from kvs.tiers.blobs import BlobRef
@@ -58,4 +59,5 @@ __all__ = [
     "Version",
     "VersionVector",
     "open",
+    "settings_from_env",
 ]

@@ -7,6 +7,7 @@ is not authentic in another. Every record that is ever handed out was authentica
 from __future__ import annotations
 
 import hmac
+import os
 from collections.abc import Iterable
 
 from blake3 import blake3
@@ -20,8 +21,22 @@ _PARALLEL_FROM = 1 << 20
 def digest(data: bytes | bytearray | memoryview) -> bytes:
     """The name of a blob: 32 bytes. Large data is hashed on several processors."""
     view = memoryview(data).cast("B")
-    threads = blake3.AUTO if len(view) >= _PARALLEL_FROM else 1
+    threads = blake3.AUTO if len(view) >= _PARALLEL_FROM and _pool.is_usable() else 1
     return blake3(view, max_threads=threads).digest()
+
+
+class _Pool:
+    """Which process started BLAKE3's threads. A fork of it lacks the threads, and would wait for ever."""
+
+    def __init__(self) -> None:
+        self._owner = 0
+
+    def is_usable(self) -> bool:
+        self._owner = self._owner or os.getpid()
+        return self._owner == os.getpid()
+
+
+_pool = _Pool()
 
 
 def name_bytes(name: str) -> bytes:

@@ -16,6 +16,7 @@ from hashlib import blake2s
 from pathlib import Path
 
 import kvs
+from lambdakernel.errors import BadSetting
 from lambdakernel.settings import Settings, default_store, session_name
 
 FRESH = "fresh-"
@@ -74,9 +75,16 @@ def space_of(settings: Settings, environ: Mapping[str, str], name: str) -> kvs.S
     Raises:
         kvs.KvsError: the store cannot be used; says what to do.
     """
-    durability = "disk" if settings.durability == "disk" else "process"
-    store = kvs.open(settings.store or default_store(environ), settings=kvs.Settings(durability=durability))
-    return store.space(name)
+    return _store(settings, environ).space(name)
+
+
+def _store(settings: Settings, environ: Mapping[str, str]) -> kvs.Store:
+    """The store, with what `KVS_*` says of it; what is acknowledged when is our setting to make."""
+    try:
+        chosen = kvs.settings_from_env(environ)._replace(durability=settings.durability)
+        return kvs.open(settings.store or default_store(environ), settings=chosen)
+    except ValueError as e:
+        raise BadSetting("store", settings.store or "its default", f"a store that can be opened: {e}") from e
 
 
 def hold(space: kvs.Space, name: str, front_pid: int) -> Opened:
@@ -96,7 +104,7 @@ def sweep(settings: Settings, environ: Mapping[str, str], now_s: float) -> list[
 
     A named session is never touched, nor one that a live process holds.
     """
-    store = kvs.open(settings.store or default_store(environ))
+    store = _store(settings, environ)
     stale = [s for s in store.spaces() if s.name.startswith(FRESH) and now_s - s.modified_s > FRESH_KEPT_S]
     deleted = []
     for info in stale:

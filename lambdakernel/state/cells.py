@@ -80,6 +80,8 @@ class Attached:
     """Residents of workers that are gone."""
     resumed: bool
     """Whether anything had been committed before."""
+    damaged: tuple[str, ...] = ()
+    """Entries of the log that cannot be read any more, one line each; the values that they wrote may be whole."""
 
 
 @dataclass(frozen=True, slots=True)

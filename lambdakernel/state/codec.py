@@ -277,14 +277,15 @@ def load(
     """The object in `head`.
 
     Raises:
-        ValueDamaged: it cannot be loaded here; `what` names it.
+        ValueDamaged: it cannot be loaded here; `what` names it. An interrupt while it loads is that too: it may come
+            from the value's own code, and must not keep its name from being bound anew.
     """
     decoder = Decoder(head, buffers, live, book, class_of, name_of)
     try:
         return decoder.load()
     except ValueDamaged:
         raise
-    except (Exception, SystemExit) as e:
+    except (Exception, SystemExit, KeyboardInterrupt) as e:
         raise ValueDamaged(what, f"loading it raised {type(e).__name__}: {e}") from e
     finally:
         decoder.memo.clear()  # it holds the decoder's own methods: a cycle that would keep every loaded object alive

@@ -89,7 +89,8 @@ class Namespace:
         self._shown = shown
         lost = tuple(self._resident(n, u) for n in self._name_unit if (u := self._units[self._name_unit[n]]).resident)
         names = sum(not is_output(n) for n in self._name_unit)
-        return Attached(self._epoch, names, cells, lost, bool(cells) or bool(names))
+        damaged = tuple(str(error) for error in self._damaged)
+        return Attached(self._epoch, names, cells, lost, bool(cells) or bool(names), damaged)
 
     def current_epoch(self) -> int:
         versions = self._replica.get(Keys.CURRENT)
@@ -232,7 +233,7 @@ class Namespace:
         must = set(reads)
         for name in list(names):
             unit_id = self._name_unit.get(name)
-            if unit_id is None or name in self.live:
+            if unit_id is None or (name in self.live and not self._may_load_again(name, unit_id)):
                 continue
             try:
                 self._load(self._units[unit_id])
@@ -245,6 +246,13 @@ class Namespace:
                 output in self.live and type(self.live.get(name, "")) is str and not self.live.get(name)
             ):  # what the shell starts with
                 self.live[name] = self.live[output]
+
+    def _may_load_again(self, name: str, unit_id: str) -> bool:
+        """Whether a value stands in for one that could not be loaded, but may be now (an interrupt came between)."""
+        if not is_lost(self.live[name]) or self._is_resident(unit_id):
+            return False
+        self._detector.drop(unit_id)
+        return True
 
     def _load(self, unit: Unit) -> None:
         """Bind a unit's names and learn its classes.
@@ -322,7 +330,7 @@ class Namespace:
         if error is not None:
             unit = msgspec.structs.replace(unit, resident=Lost(f"damaged: {error}", unit.names[0], "?", "its worker"))
         for name in unit.names:
-            if name not in self.live:
+            if name not in self.live or is_lost(self.live[name]):
                 self.live[name] = LostValue(self._resident(name, unit))
         self._bindings.remember(n for n in unit.names if is_lost(self.live[n]))
         self._detector.add(Live(unit.id, _items(unit), ()))

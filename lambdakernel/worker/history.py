@@ -58,6 +58,8 @@ def resumed_line(session: str, attached: Attached) -> str:
         line += f", last cell In [{numbered[-1].number}] of {when}"
     if attached.lost:
         line += f"; gone, since they could not move: {', '.join(sorted(lost.name for lost in attached.lost))}"
+    if attached.damaged:
+        line += f"; {len(attached.damaged)} damaged entries of its log were left out (`python -m kvs check` names them)"
     return line + ". Restart the kernel for an empty one."
 
 
