@@ -278,6 +278,17 @@ def test_in_cold_mode_every_cell_has_a_fresh_worker_and_the_same_variables(store
         assert kernel.value("count()") == 3
 
 
+def test_a_retired_worker_that_does_not_end_is_killed_and_hinders_no_cell(store: Path) -> None:
+    # One that was stopped while it closed its log held the lane of the store, and every later cell failed.
+    with running(store, session=SESSION, env={"LAMBDAKERNEL_COLD": "1"}) as kernel:
+        stuck = kernel.value(
+            "__import__('atexit').register(__import__('time').sleep, 600) and __import__('os').getpid()"
+        )
+        kernel.run("x = 1")
+        assert kernel.value("x") == 1
+        eventually(lambda: not lives(stuck), 6.0, "the worker that hangs at its end killed")
+
+
 # -- secrets
 
 
