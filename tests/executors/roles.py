@@ -5,6 +5,7 @@ Run as a module, this is the zygote itself with these roles: `spawn_zygote` star
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
@@ -80,5 +81,7 @@ if __name__ == "__main__":
 
     zygote._ROLES = json.loads(os.environ["TEST_ROLES"])
     if os.environ.get("TEST_REFUSE_FORKS"):
+        for module in zygote._ROLES.values():  # while this user may still read it
+            importlib.import_module(module)
         refuse_forks()
     raise SystemExit(zygote.main(int(sys.argv[1]), sys.argv[2]))

@@ -19,11 +19,12 @@ BATCH = 50
 NAMES = "abcdef"
 SHOW = """
 def _show():
-    seen = {}
+    seen, kept = {}, []  # kept: an address must not be used twice
     def walk(o):
         if isinstance(o, (int, str, type(None))): return repr(o)
         if id(o) in seen: return f'#{seen[id(o)]}'
         seen[id(o)] = len(seen)
+        kept.append(o)
         if isinstance(o, (list, tuple)): return '[' + ','.join(map(walk, o)) + ']'
         if isinstance(o, dict): return '{' + ','.join(f'{k}:{walk(v)}' for k, v in o.items()) + '}'
         if callable(o) and not isinstance(o, type): return 'f' + walk(list(o.__defaults__ or ())) + walk(
