@@ -140,6 +140,8 @@ class Replica:
         self._find_lanes()
         changed: set[bytes] = set()
         for lane, log in self._logs.items():
+            if lane == self._lane and lane in self._seen:
+                continue  # nobody else writes it
             version = log.version()
             if self._versions.get(lane) != version or lane not in self._seen:
                 self._versions[lane] = version

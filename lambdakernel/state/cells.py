@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from kvs import Dot
@@ -28,6 +28,9 @@ class Cell:
     seconds: float
 
 
+_CELL = tuple(field.name for field in fields(Cell))
+
+
 @dataclass(frozen=True, slots=True)
 class Note:
     """What a commit says beside its changes: the epoch, the cell if it was one, what `_` showed."""
@@ -40,16 +43,17 @@ class Note:
     """The epoch whose names this commit brought back; 0 if none."""
 
     def to_bytes(self) -> bytes:
-        return json.dumps(asdict(self), separators=(",", ":")).encode()
+        cell = None if self.cell is None else {name: getattr(self.cell, name) for name in _CELL}
+        said = {"epoch": self.epoch, "cell": cell, "shown": self.shown, "restored": self.restored}
+        return json.dumps(said, separators=(",", ":")).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Note:
         said: dict[str, Any] = json.loads(data or b'{"epoch":0}')
         cell = said.get("cell")
-        known = {f.name for f in fields(Cell)}
         return cls(
             epoch=int(said["epoch"]),
-            cell=Cell(**{k: v for k, v in cell.items() if k in known}) if cell else None,
+            cell=Cell(**{k: v for k, v in cell.items() if k in _CELL}) if cell else None,
             shown=tuple(said.get("shown", ("", "", ""))),
             restored=int(said.get("restored", 0)),
         )

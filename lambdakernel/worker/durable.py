@@ -51,7 +51,8 @@ class Durable:
         self._unreachable: OSError | None = None
         self._commit_due = False
         self._flush_due = False
-        self._modules = set(sys.modules)
+        self._modules = len(sys.modules)
+        self._told: set[str] = set()
         self._news = ""
         self._uncollected_nbytes = 0
         self._swept = False
@@ -148,11 +149,11 @@ class Durable:
         if committed.resident or committed.deleted:
             names = [f"{r.name} ({r.reason})" for r in self.residents() if not r.name.startswith("_")]
             self._kernel.link.say("resident", names=names[:20])
-        fresh = set(sys.modules) - self._modules
-        if fresh:
-            self._modules |= fresh
-            wanted = [m for m in self._settings.preload if m in fresh]
+        if len(sys.modules) != self._modules:
+            self._modules = len(sys.modules)
+            wanted = [m for m in self._settings.preload if m in sys.modules and m not in self._told]
             if wanted:
+                self._told.update(wanted)
                 self._kernel.link.say("modules", names=wanted)
 
     def residents(self) -> list[Any]:
