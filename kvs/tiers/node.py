@@ -78,11 +78,16 @@ class LaneLog:
             StoreFull, StoreUnusable, StoreDamaged: nothing was written.
         """
 
+        rows = list(entries)
+
         def write() -> None:
+            if not rows:  # one statement is a transaction of its own
+                self._connection.execute("insert into commits values (?,?,?,?,?,?)", commit)
+                return
             with self._connection:
                 self._connection.execute("begin immediate")
                 self._connection.execute("insert into commits values (?,?,?,?,?,?)", commit)
-                self._connection.executemany("insert into entries values (?,?,?,?,?,?)", entries)
+                self._connection.executemany("insert into entries values (?,?,?,?,?,?)", rows)
 
         _translated(self._path, write)
 

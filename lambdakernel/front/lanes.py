@@ -3,7 +3,7 @@
 Theory of operation
 - A request is forwarded as it came to the lane's worker, or waits until that worker is ready.
 - It stays outstanding until its reply passes, with one more fact: whether the worker has *started* it. A worker
-  says so on its link before it runs user code, and what it said stays readable after it was killed. So a cell is
+  notes that before it runs user code, and what it noted stays readable after it was killed. So a cell is
   never run twice: one that had not started goes to the next worker, one that had started is reported.
 - When a worker dies with a cell started, the next worker is asked, by its first message, which cells are in the
   store. A cell that was committed gets the answer it deserved; any other gets an error that says that nothing of

@@ -17,6 +17,7 @@ import zmq
 
 from lambdakernel.executors import wire
 from lambdakernel.executors.base import Event, ExecutorLost, Exited, Invocation, Refused, Started
+from lambdakernel.executors.journal import Journal
 from lambdakernel.executors.local import LocalExecutor, spawn_zygote
 from lambdakernel.front import lanes
 from lambdakernel.front.channels import ClientPorts, WorkerPorts, receive, send
@@ -40,12 +41,24 @@ _GREETED = {"shell", "control", "stdin"}
 class Worker:
     """One generation of the lane: its ports, its link (our end), and its process once we know it."""
 
-    __slots__ = ("drained_at", "generation", "greeted", "kill_at", "link", "pid", "ports", "ready", "statuses")
+    __slots__ = (
+        "drained_at",
+        "generation",
+        "greeted",
+        "journal",
+        "kill_at",
+        "link",
+        "pid",
+        "ports",
+        "ready",
+        "statuses",
+    )
 
-    def __init__(self, generation: int, ports: WorkerPorts, link: Any, kill_at: float) -> None:
+    def __init__(self, generation: int, ports: WorkerPorts, link: Any, journal: Journal, kill_at: float) -> None:
         self.generation = generation
         self.ports = ports
         self.link = link
+        self.journal = journal
         self.pid = 0
         self.drained_at = 0.0
         self.kill_at = kill_at
@@ -248,6 +261,8 @@ class Front:
         self._publish_from(worker)
         for channel in ("shell", "control"):
             self._replies(worker, channel)
+        for msg_id in worker.journal.notes():
+            self._act(self._lane.said(worker.generation, {"said": "started", "msg_id": msg_id}))
         worker.kill_at = 0.0
         worker.drained_at = time.monotonic() + DRAIN_S
         self._act(self._lane.exited(event, worker.generation, idle_parents(worker.statuses)))
@@ -316,13 +331,16 @@ class Front:
         ours, theirs = wire.pair()
         ours.setblocking(False)
         ports = WorkerPorts(self._context, self._directory, generation)
-        worker = Worker(generation, ports, ours, time.monotonic() + self._settings.boot_deadline_s)
+        journal_fd = Journal.create()
+        kill_at = time.monotonic() + self._settings.boot_deadline_s
+        worker = Worker(generation, ports, ours, Journal(journal_fd), kill_at)
         self._workers[generation] = worker
         for socket in worker.ports.sockets():
             self._ready.register(socket)
         self._ready.register(ours.fileno())
-        self._executor.start(Invocation(str(generation), "kernel", self._params(worker)), (theirs.fileno(),))
+        self._executor.start(Invocation(str(generation), "kernel", self._params(worker)), (theirs.fileno(), journal_fd))
         theirs.close()
+        os.close(journal_fd)
 
     def _params(self, worker: Worker) -> dict[str, object]:
         """What a worker must know; it travels on a private socket, since it holds the connection's key."""
@@ -372,6 +390,7 @@ class Front:
         for socket in worker.ports.sockets():
             self._ready.unregister(socket)
         worker.ports.close()
+        worker.journal.close()
         if worker.link.fileno() >= 0:
             self._ready.unregister(worker.link.fileno())
             worker.link.close()

@@ -21,6 +21,7 @@ from ipykernel.shellchannel import ShellChannelThread
 from traitlets import Dict, Instance, Type
 
 from lambdakernel.executors import wire
+from lambdakernel.executors.journal import Journal
 from lambdakernel.worker.kernel import WorkerKernel
 from lambdakernel.worker.link import Link
 
@@ -30,7 +31,8 @@ def run(params: dict[str, Any], fds: tuple[int, ...]) -> int:
     if os.environ.get("PYTHONHASHSEED") == "0":  # the kernelspec's, so that sets keep their order over processes
         del os.environ["PYTHONHASHSEED"]
     _name_cells_after(int(params["front_pid"]))
-    app = WorkerApp.instance(params=params, link=Link(fds[0]))
+    app = WorkerApp.instance(params=params, link=Link(fds[0]), journal=Journal(fds[1]))
+    os.close(fds[1])
     app.initialize(list(params["argv"]))
     app.kernel.attach()
     try:
@@ -63,6 +65,7 @@ class WorkerApp(IPKernelApp):
     classes = [*IPKernelApp.classes, WorkerKernel]  # noqa: RUF012 -- a traitlets convention
     params = Dict()
     link = Instance(Link)
+    journal = Instance(Journal)
 
     # -- connections: the front's
 

@@ -110,7 +110,8 @@ class WorkerKernel(IPythonKernel):
         cell_id: Any = None,
     ) -> dict[str, Any]:
         msg_id = self.get_parent("shell")["header"]["msg_id"]
-        self.link.say("started", msg_id=msg_id)
+        if not self.parent.journal.note(msg_id):
+            self.link.say("started", msg_id=msg_id)
         started = time.time()
         self.running_cells += 1
         self.shell.ran_as = ""
