@@ -50,6 +50,7 @@ class Durable:
         self._failure: Exception | None = None
         self._unreachable: OSError | None = None
         self._commit_due = False
+        self._outside = False
         self._flush_due = False
         self._modules = len(sys.modules)
         self._told: set[str] = set()
@@ -118,8 +119,6 @@ class Durable:
             namespace.refresh()
         except OSError as e:  # deleted under us: the cell runs on what is live, and then says that nothing is saved
             self._unreachable = e
-        if self._user_runs_outside_cells():
-            namespace.touch_all()
         namespace.prepare(list(nodes))
 
     def after(self, cell: Cell | None) -> Committed | None:
@@ -132,8 +131,10 @@ class Durable:
         if self.namespace is None:
             return None
         self._commit_due = False
-        if self._user_runs_outside_cells():
+        outside = self._user_runs_outside_cells()
+        if outside or self._outside:  # what ran beside the last cell may have gone on after its commit, and ended since
             self.namespace.touch_all()
+        self._outside = outside
         if self._unreachable is not None:
             raise NotSaved(str(self._unreachable))
         try:
