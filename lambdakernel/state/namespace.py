@@ -6,6 +6,9 @@ Theory of operation
 - A commit publishes one delta: units that changed, units that are gone, ambient state that differs, and the cell as
   its note. What is in the store is therefore always a state between two cells.
 - Cost follows what a cell reached and changed. Names that it did not reach cost one comparison of pointers each.
+
+The parts: `reach` says what code touches, `catalogue` what the store holds, `loader` binds it, `changes` finds what a
+cell did to it; this module puts them in order, and is the only one that writes.
 """
 
 from __future__ import annotations
@@ -16,22 +19,19 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 import kvs
-from lambdakernel.errors import LambdaKernelError, ValueDamaged
-from lambdakernel.state import reach
+from lambdakernel.errors import LambdaKernelError
+from lambdakernel.state import epochs, reach
 from lambdakernel.state.ambient import Ambient, AmbientState, default_ambient
-from lambdakernel.state.bindings import NEVER, SHOWN, Bindings, is_output
+from lambdakernel.state.bindings import SHOWN, Bindings, is_output
+from lambdakernel.state.catalogue import Catalogue, resident
 from lambdakernel.state.cells import Attached, Cell, Committed, EpochInfo, NameRow, Note, Resident
-from lambdakernel.state.changes import Changes, Detector, Item, Live, Written
+from lambdakernel.state.changes import Changes, Detector, Live, Written
 from lambdakernel.state.classes import ClassBook
-from lambdakernel.state.codec import Dump, dump, load
-from lambdakernel.state.residents import LostValue, is_lost, lost_error
-from lambdakernel.state.units import Keys, Lost, Unit, resolve, unit_of
-
-REBASE_LIMIT = 4 << 20
-"""Bytes of a head up to which it is encoded once more after a load; above, a false change costs one write."""
+from lambdakernel.state.codec import Dump, dump
+from lambdakernel.state.loader import Loader
+from lambdakernel.state.residents import is_lost, lost_error
+from lambdakernel.state.units import Keys, Unit
 
 
 class Namespace:
@@ -53,16 +53,10 @@ class Namespace:
         self._bindings = Bindings(live, ignore)
         self._detector = Detector(live, self._book, worker)
         self._ambient = AmbientState(tuple(default_ambient() if ambient is None else ambient))
+        self._catalogue = Catalogue()
+        self._loader = Loader(live, replica, self._catalogue, self._bindings, self._detector, self._book)
         self._epoch = 1
         self._keys = Keys(1)
-        self._units: dict[str, Unit] = {}
-        self._blobs: dict[str, tuple[kvs.BlobRef, ...]] = {}
-        self._versions: dict[str, kvs.Dot] = {}
-        self._conflicts: list[Unit] = []
-        self._name_unit: dict[str, str] = {}
-        self._class_unit: dict[str, str] = {}
-        self._shown: tuple[str, ...] = ("", "", "")
-        self._loading: set[str] = set()
         self._damaged: list[kvs.KvsError] = []
         """Commits whose cell cannot be told any more; their values may be whole."""
         self._candidates: set[str] = set()
@@ -78,71 +72,27 @@ class Namespace:
         """
         self._replica.refresh()
         self._epoch = self.current_epoch()
-        self._keys = Keys(self._epoch)
-        self._read_units()
-        self._ambient.restore(self._stored_ambient(self._keys))
-        notes = [
-            Note.from_bytes(commit.note)
-            for commit in self._replica.log(newest_first=False, damaged=self._damaged.append)
-        ]
-        cells, shown = self._history(notes)
-        self._shown = shown
-        lost = tuple(self._resident(n, u) for n in self._name_unit if (u := self._units[self._name_unit[n]]).resident)
-        names = sum(not is_output(n) for n in self._name_unit)
+        self._keys = self._loader.keys = Keys(self._epoch)
+        self._catalogue.read(self._replica, self._keys)
+        self._ambient.restore(epochs.ambient_in(self._replica, self._epoch))
+        log = self._replica.log(newest_first=False, damaged=self._damaged.append)
+        cells, self._catalogue.shown = epochs.history([Note.from_bytes(c.note) for c in log], self._epoch)
+        names = sum(not is_output(n) for n in self._catalogue.names)
+        lost = tuple(self._catalogue.residents())
         damaged = tuple(str(error) for error in self._damaged)
         return Attached(self._epoch, names, cells, lost, bool(cells) or bool(names), damaged)
-
-    def current_epoch(self) -> int:
-        versions = self._replica.get(Keys.CURRENT)
-        return max((int(v.value.payload) for v in versions), default=1)
-
-    def _history(self, notes: Sequence[Note]) -> tuple[tuple[Cell, ...], tuple[str, ...]]:
-        """The cells of this epoch and of those that were restored into it, and what `_` showed last."""
-        wanted = {self._epoch, *(n.restored for n in notes if n.epoch == self._epoch and n.restored)}
-        own = [n for n in notes if n.epoch in wanted]
-        shown = next((n.shown for n in reversed(own) if any(n.shown)), ("", "", ""))
-        return tuple(n.cell for n in own if n.cell is not None), shown
-
-    def _read_units(self) -> None:
-        claims = []
-        for key in self._replica.keys(self._keys.units):
-            try:
-                for version in self._replica.get(key):
-                    unit = unit_of(version.value.payload)
-                    claims.append(((version.hlc, *version.dot), unit))
-                    self._versions[unit.id] = version.dot
-            except (kvs.KvsError, msgspec.MsgspecError) as e:
-                unit = Unit(key.rpartition(b"/")[2].decode(), (), resident=Lost(str(e), "", "", ""))
-                claims.append(((0, 0, 0), unit))
-        self._units, self._conflicts = resolve(claims)
-        self._index()
-
-    def _index(self) -> None:
-        self._name_unit = {name: unit.id for unit in self._units.values() for name in unit.names}
-        self._class_unit = {uid: unit.id for unit in self._units.values() for uid in unit.classes}
-
-    def _stored_ambient(self, keys: Keys) -> dict[str, bytes]:
-        prefix = keys.ambients
-        found = {}
-        for key in self._replica.keys(prefix):
-            for version in self._replica.get(key)[:1]:
-                found[key.removeprefix(prefix).decode()] = version.value.payload
-        return found
 
     def refresh(self) -> None:
         """Join what other replicas committed; values that moved are dropped here and loaded when they are reached."""
         changed = self._replica.refresh()
         if not any(key.startswith(self._keys.units) for key in changed):
             return
-        before = dict(self._units)
-        self._versions.clear()
-        self._read_units()
+        before = dict(self._catalogue.units)
+        self._catalogue.read(self._replica, self._keys)
         for unit_id, unit in before.items():
-            if self._units.get(unit_id) != unit:
+            if self._catalogue.units.get(unit_id) != unit:
                 self._detector.drop(unit_id)
-                for name in unit.names:
-                    self.live.pop(name, None)
-                self._bindings.forget(unit.names)
+                self._loader.forget(set(unit.names))
 
     # -- before a cell
 
@@ -158,59 +108,25 @@ class Namespace:
             self._refuse_lost(name)
         if found.dynamic:
             self.touch_all()
-            self._bind(self._name_unit, found.reads)
+            self._loader.bind(self._catalogue.names, found.reads)
             return
         wanted = self.closure(found.names | found.hints)
         self._candidates |= wanted
-        self._bind(wanted, found.reads)
+        self._loader.bind(wanted, found.reads)
         if found.resizes:
-            self._bindings.let_go(wanted & self._name_unit.keys())
+            self._bindings.let_go(name for name in wanted if name in self._catalogue)
 
     def _refuse_lost(self, name: str) -> None:
-        bound = self.live.get(name)
-        if name in self.live and not is_lost(bound):
+        if name in self.live and not is_lost(self.live[name]):
             return
-        unit = self._units.get(self._name_unit.get(name, ""))
+        unit = self._catalogue.of_name(name)
         if unit is not None and unit.resident is not None:
-            raise lost_error(self._resident(name, unit))
+            raise lost_error(resident(name, unit))
 
     def closure(self, names: Iterable[str]) -> set[str]:
         """`names` with everything that code in their values may use; every name, if some of it can use any."""
-        found, dynamic = self._reached(names)
-        return found | set(self._name_unit) if dynamic else found
-
-    def _reached(self, names: Iterable[str]) -> tuple[set[str], bool]:
-        """The closure of `names`, and whether some code in it can use any name."""
-        found: set[str] = set()
-        queue = list(names)
-        while queue:
-            name = queue.pop()
-            if name in found:
-                continue
-            found.add(name)
-            if name in reach.OUTPUT_CACHES:
-                queue += [n for n in self._name_unit if is_output(n)]
-            elif name in SHOWN:
-                queue += [n for n in self._shown if n]
-            unit = self._units.get(self._name_unit.get(name, ""))
-            if unit is None:
-                continue
-            definitions = [unit, *self._definitions(unit)]
-            if any(definition.dynamic for definition in definitions):
-                return found, True
-            queue += [name for definition in definitions for name in (*definition.names, *definition.refs)]
-        return found, False
-
-    def _definitions(self, unit: Unit) -> list[Unit]:
-        """Units that define the classes that a unit uses, and the classes that these use."""
-        found: dict[str, Unit] = {}
-        queue = [*unit.uses]
-        while queue:
-            definition = self._units.get(self._class_unit.get(queue.pop(), ""))
-            if definition is not None and definition.id not in found:
-                found[definition.id] = definition
-                queue += definition.uses
-        return list(found.values())
+        found, dynamic = self._catalogue.reached(names)
+        return found | set(self._catalogue.names) if dynamic else found
 
     def touch(self, names: Iterable[str]) -> None:
         """These may change before the next commit."""
@@ -220,124 +136,12 @@ class Namespace:
         """Anything may."""
         self._all = True
 
-    # -- loading
-
     def load(self, names: Iterable[str]) -> None:
         """Bind names of the store that are not bound; others are left alone."""
-        self._bind(self.closure(names), ())
+        self._loader.bind(self.closure(names))
 
     def load_all(self) -> None:
-        self._bind(tuple(self._name_unit), ())
-
-    def _bind(self, names: Iterable[str], reads: Iterable[str]) -> None:
-        must = set(reads)
-        for name in list(names):
-            unit_id = self._name_unit.get(name)
-            if unit_id is None or (name in self.live and not self._may_load_again(name, unit_id)):
-                continue
-            try:
-                self._load(self._units[unit_id])
-            except ValueDamaged as e:
-                if name in must:
-                    raise
-                self._stand_in(self._units[unit_id], e)
-        for name, output in zip(SHOWN, self._shown, strict=True):
-            if (
-                output in self.live and type(self.live.get(name, "")) is str and not self.live.get(name)
-            ):  # what the shell starts with
-                self.live[name] = self.live[output]
-
-    def _may_load_again(self, name: str, unit_id: str) -> bool:
-        """Whether a value stands in for one that could not be loaded, but may be now (an interrupt came between)."""
-        if not is_lost(self.live[name]) or self._is_resident(unit_id):
-            return False
-        self._detector.drop(unit_id)
-        return True
-
-    def _load(self, unit: Unit) -> None:
-        """Bind a unit's names and learn its classes.
-
-        Raises:
-            ValueDamaged: it cannot be loaded; nothing was bound.
-        """
-        if unit.id in self._detector.units:
-            return
-        if unit.resident is not None:
-            self._stand_in(unit, None)
-            return
-        what = ", ".join(unit.names) or "a class"
-        if unit.id in self._loading:
-            raise ValueDamaged(what, "its definition refers to itself before it exists")
-        self._loading.add(unit.id)
-        try:
-            value, blobs = self._read_value(unit, what)
-        finally:
-            self._loading.discard(unit.id)
-        self._blobs[unit.id] = blobs
-        bound = [name for name in unit.names if name not in self.live or is_lost(self.live[name])]
-        for name in bound:
-            self.live[name] = value["names"][name]
-        self._show_outputs(bound)
-        self._bindings.remember(bound)
-        here = Live(unit.id, _items(unit), unit.fingerprint, uses=frozenset(unit.uses))
-        self._detector.add(here)
-        if unit.nbytes - sum(ref.nbytes for ref in blobs) <= REBASE_LIMIT and bound == list(unit.names):
-            self._detector.rebase(here, unit.fingerprint[1:])
-
-    def _show_outputs(self, names: Sequence[str]) -> None:
-        """Put loaded outputs back into `Out`, in the order of their cells."""
-        outputs, numbers = self.live.get("Out"), [int(name[1:]) for name in names if is_output(name)]
-        if not numbers or not isinstance(outputs, dict):
-            return
-        outputs.update((number, self.live[f"_{number}"]) for number in numbers)
-        ordered = sorted(outputs.items())
-        outputs.clear()
-        outputs.update(ordered)
-
-    def _read_value(self, unit: Unit, what: str) -> tuple[dict[str, Any], tuple[kvs.BlobRef, ...]]:
-        try:
-            versions = self._replica.get(self._keys.head(unit.id))
-            if not versions:
-                raise ValueDamaged(what, "its value is not in the store")
-            stored = versions[0].value
-            buffers = [self._replica.open_blob(ref) for ref in stored.blobs]
-        except kvs.KvsError as e:
-            raise ValueDamaged(what, str(e)) from e
-        return self._decode(what, stored.payload, buffers), stored.blobs
-
-    def _decode(self, what: str, head: bytes, buffers: Sequence[Any]) -> Any:
-        return load(what, head, buffers, self.live, self._book, self._class_of, self._name_of)
-
-    def _class_of(self, uid: str) -> type:
-        unit = self._units.get(self._class_unit.get(uid, ""))
-        if unit is not None:
-            self._load(unit)
-        cls = self._book.get(uid)
-        if cls is None:
-            raise ValueDamaged("a class", f"its definition ({uid}) is not in the store")
-        return cls
-
-    def _name_of(self, name: str) -> Any:
-        """What a value refers to by name in `__main__`."""
-        if name not in self.live and self._name_unit.get(name, "") not in self._loading:
-            self.load([name])
-        if name not in self.live:
-            raise AttributeError(f"__main__ has no {name!r}")
-        return self.live[name]
-
-    def _stand_in(self, unit: Unit, error: ValueDamaged | None) -> None:
-        """Bind what says, when it is used, why the value is not there."""
-        if error is not None:
-            unit = msgspec.structs.replace(unit, resident=Lost(f"damaged: {error}", unit.names[0], "?", "its worker"))
-        for name in unit.names:
-            if name not in self.live or is_lost(self.live[name]):
-                self.live[name] = LostValue(self._resident(name, unit))
-        self._bindings.remember(n for n in unit.names if is_lost(self.live[n]))
-        self._detector.add(Live(unit.id, _items(unit), ()))
-
-    def _resident(self, name: str, unit: Unit) -> Resident:
-        why = unit.resident or Lost("", name, "", "")
-        return Resident(name, why.type, why.reason, why.path or name, unit.cell, why.worker)
+        self._loader.bind(self._catalogue.names)
 
     # -- after a cell
 
@@ -349,7 +153,7 @@ class Namespace:
         """
         start = time.perf_counter()
         rebound, gone = self._bindings.changes()
-        gone_ours = [n for n in gone if n in self._name_unit]
+        gone_ours = [n for n in gone if n in self._catalogue]
         changes = self._detector.detect(self._suspects(), rebound, gone_ours)
         ambient = self._ambient.changed()
         if cell is None and not (changes.written or changes.emptied or ambient):
@@ -361,14 +165,14 @@ class Namespace:
         shown = self._what_is_shown()
         dot = self._replica.publish(writes, Note(self._epoch, cell, shown).to_bytes())
         self._apply(changes, units, blobs, dot, gone)
-        self._shown = shown
+        self._catalogue.shown = shown
         self._ambient.committed(ambient)
         self._settle()
         return Committed(
             dot,
             tuple(n for unit in units for n in unit.names),
             tuple(gone_ours),
-            tuple(self._resident(n, u) for u in units if u.resident for n in u.names),
+            tuple(resident(n, u) for u in units if u.resident for n in u.names),
             sum(w.dump.nbytes for w in changes.written if w.dump),
             time.perf_counter() - start,
         )
@@ -377,20 +181,9 @@ class Namespace:
         self._candidates.clear()
         self._all = False
 
-    def _suspects(self) -> Iterable[str]:
-        """Live units that may have changed since the last commit; at most once each."""
-        reached, dynamic = self._reached(self._candidates)
-        units = {self._name_unit[n] for n in reached if n in self._name_unit}
-        if self._all or dynamic or any(map(self._is_resident, units)):
-            # nobody can say what hangs on a resident, or what the code in it uses: a list that has a name of its own
-            return [u for u in self._detector.units if not self._is_resident(u)]
-        units |= {definition.id for u in units for definition in self._definitions(self._units[u])}
-        return [u for u in units if u in self._detector.units and not self._is_resident(u)]
-
-    def _is_resident(self, unit_id: str) -> bool:
-        """A resident is looked at again only when its name is bound anew: what cannot be encoded cannot be compared."""
-        unit = self._units.get(unit_id)
-        return unit is not None and unit.resident is not None
+    def _suspects(self) -> list[str]:
+        """Live units that may have changed since the last commit."""
+        return self._catalogue.suspects(self._detector.units, self._candidates, everything=self._all)
 
     def _unit(self, written: Written, cell: int) -> Unit:
         names = tuple(key for kind, key in written.items if kind == "n")
@@ -405,7 +198,7 @@ class Namespace:
             types={name: type(self.live[name]).__name__ for name in names},
             fingerprint=found.fingerprint,
             nbytes=found.nbytes,
-            cell=cell or max((u.cell for u in map(self._units.get, written.replaces) if u), default=0),
+            cell=cell or max((u.cell for u in map(self._catalogue.units.get, written.replaces) if u), default=0),
             resident=written.lost,
         )
 
@@ -432,11 +225,12 @@ class Namespace:
 
     def _known_blobs(self) -> dict[tuple[bytes, int], kvs.BlobRef]:
         """Blobs that current units hold, by the hash of their content: not hashed nor written again."""
+        units = self._catalogue.units
         return {
             (mark, ref.nbytes): ref
-            for unit_id, refs in self._blobs.items()
-            if unit_id in self._units
-            for mark, ref in zip(self._units[unit_id].fingerprint[1:], refs, strict=False)
+            for unit_id, refs in self._loader.blobs.items()
+            if unit_id in units
+            for mark, ref in zip(units[unit_id].fingerprint[1:], refs, strict=False)
         }
 
     def _apply(
@@ -446,18 +240,15 @@ class Namespace:
         """The store has it: remember it as the state to compare with."""
         for unit_id in [*changes.emptied, *(u for w in changes.written for u in w.replaces)]:
             self._detector.drop(unit_id)
-            self._units.pop(unit_id, None)
-            self._blobs.pop(unit_id, None)
+            self._catalogue.remove(unit_id)
+            self._loader.blobs.pop(unit_id, None)
         for written, unit in zip(changes.written, units, strict=True):
-            self._units[unit.id] = unit
-            self._versions[unit.id] = dot
-            self._blobs[unit.id] = blobs.get(unit.id, ())
+            self._catalogue.add(unit, dot)
+            self._loader.blobs[unit.id] = blobs.get(unit.id, ())
             ids = written.dump.ids if written.dump is not None else frozenset()
             self._detector.add(Live(unit.id, written.items, unit.fingerprint, ids, frozenset(unit.uses)))
             self._bindings.remember(unit.names)
         self._bindings.forget(gone)
-        if changes.written or changes.emptied:
-            self._index()
 
     def _what_is_shown(self) -> tuple[str, str, str]:
         one, two, three = (self._bindings.shown_as(self.live.get(name)) if name in self.live else "" for name in SHOWN)
@@ -467,13 +258,7 @@ class Namespace:
 
     def residents(self) -> list[Resident]:
         """Values that live in this process and nowhere else."""
-        return [
-            self._resident(name, unit)
-            for unit in self._units.values()
-            if unit.resident is not None
-            for name in unit.names
-            if name in self.live and not is_lost(self.live[name])
-        ]
+        return [r for r in self._catalogue.residents() if r.name in self.live and not is_lost(self.live[r.name])]
 
     def rows(self) -> list[NameRow]:
         """One row a variable of the user, sorted by name; outputs (`_5`) are left out."""
@@ -483,11 +268,11 @@ class Namespace:
             NameRow(n, type(self.live[n]).__name__, 0, "", "not committed", "bound in this cell", (n,), 0)
             for n in fresh
         ]
-        stored = [self._row(n) for n in self._name_unit if not is_output(n) and n not in fresh]
+        stored = [self._row(n, u) for u in self._catalogue.units.values() for n in u.names if not is_output(n)]
+        stored = [row for row in stored if row.name not in fresh]
         return sorted(new + stored, key=lambda row: row.name)
 
-    def _row(self, name: str) -> NameRow:
-        unit = self._units[self._name_unit[name]]
+    def _row(self, name: str, unit: Unit) -> NameRow:
         state, why = "durable", ""
         if unit.resident is not None:
             here = name in self.live and not is_lost(self.live[name])
@@ -496,11 +281,15 @@ class Namespace:
             state, why = "not loaded", "comes when a cell reaches it"
         elif is_lost(self.live[name]):
             state, why = "damaged", "its stored value cannot be loaded"
-        version = str(self._versions.get(unit.id, ""))
+        version = str(self._catalogue.versions.get(unit.id, ""))
         kind = unit.types.get(name, "?")
         return NameRow(name, kind, unit.nbytes, version, state, why, unit.names, unit.cell)
 
     # -- epochs
+
+    def current_epoch(self) -> int:
+        """Number of the current epoch: the largest that any replica began."""
+        return epochs.current(self._replica)
 
     def begin_epoch(self) -> int:
         """Seal the current epoch: a new, empty one is current, durably. The names bound here are left alone."""
@@ -510,24 +299,7 @@ class Namespace:
 
     def epochs(self) -> list[EpochInfo]:
         """Every epoch that holds something, oldest first, and the current one."""
-        log = self._replica.log(newest_first=False, damaged=self._damaged.append)
-        notes = [(c, Note.from_bytes(c.note)) for c in log]
-        numbers = sorted({n.epoch for _, n in notes} | {self._epoch})
-        return [
-            EpochInfo(
-                number,
-                sum(n.cell is not None for _, n in notes if n.epoch == number),
-                len(self._names_in(number)),
-                max((c.wall_time_s for c, n in notes if n.epoch == number), default=0.0),
-                number == self._epoch,
-            )
-            for number in numbers
-        ]
-
-    def _names_in(self, epoch: int) -> list[str]:
-        keys = self._replica.keys(Keys(epoch).units)
-        units = [unit_of(self._replica.get(key)[0].value.payload) for key in keys]
-        return sorted(n for unit in units for n in unit.names if not is_output(n))
+        return epochs.infos(self._replica, self._epoch, self._damaged.append)
 
     def restore(self, epoch: int) -> list[str]:
         """Bring the names of another epoch into this one, by reference to what is stored; they replace equal names.
@@ -536,45 +308,26 @@ class Namespace:
             LambdaKernelError: there is no such epoch, or it holds nothing.
             kvs.KvsError: nothing was restored.
         """
-        source = Keys(epoch)
-        keys = self._replica.keys(source.units)
-        if epoch == self._epoch or not keys:
+        units = epochs.units_in(self._replica, epoch)
+        if epoch == self._epoch or not units:
             known = ", ".join(str(e.number) for e in self.epochs() if e.names and not e.current) or "none"
             raise LambdaKernelError(f"epoch {epoch} has nothing to restore; epochs with variables: {known}.")
-        units = [unit_of(self._replica.get(key)[0].value.payload) for key in keys]
-        self._give_way({n for unit in units for n in unit.names})
-        writes: dict[bytes, kvs.Value | None] = {}
-        for unit in units:
-            for versions, key in (
-                (self._replica.get(source.unit(unit.id)), self._keys.unit(unit.id)),
-                (self._replica.get(source.head(unit.id)), self._keys.head(unit.id)),
-            ):
-                if versions:
-                    writes[key] = versions[0].value
-        stored = self._stored_ambient(source)
-        writes.update({self._keys.ambient(name): kvs.Value(value) for name, value in stored.items()})
+        names = {n for unit in units for n in unit.names}
+        self._give_way(names)
+        writes = epochs.copies(self._replica, units, epoch, self._epoch)
         self._replica.publish(writes, Note(self._epoch, restored=epoch).to_bytes())
-        self._ambient.restore(stored)
-        self._forget_live({n for unit in units for n in unit.names})
-        self._versions.clear()
-        self._read_units()
-        return sorted(n for unit in units for n in unit.names if not is_output(n))
+        self._ambient.restore(epochs.ambient_in(self._replica, epoch))
+        self._loader.forget(names)
+        self._catalogue.read(self._replica, self._keys)
+        return sorted(n for n in names if not is_output(n))
 
     def _give_way(self, names: set[str]) -> None:
         """Commit, with `names` deleted: what shared a co-variable with one of them stays."""
-        clash = names & self._name_unit.keys()
-        self._bind(clash, ())
+        clash = {name for name in names if name in self._catalogue}
+        self._loader.bind(clash)
         for name in clash & self.live.keys():
             del self.live[name]
         self.commit(None)
-
-    def _forget_live(self, names: set[str]) -> None:
-        for name in names & self.live.keys():
-            unit_id = self._detector.unit_of(("n", name))
-            if unit_id is not None:
-                self._detector.drop(unit_id)
-            del self.live[name]
-        self._bindings.forget(names)
 
     # -- values between workers of one session
 
@@ -592,7 +345,7 @@ class Namespace:
         Raises:
             ValueDamaged: it cannot be loaded.
         """
-        return self._decode("a value of a task", head, buffers)
+        return self._loader.decode("a value of a task", head, buffers)
 
     def mutated(self, except_names: Iterable[str]) -> list[str]:
         """Names among the candidates, and not in `except_names`, whose value changed in place since it was loaded."""
@@ -601,10 +354,3 @@ class Namespace:
         changes = self._detector.detect(self._suspects(), (), ())
         names = {key for w in changes.written for kind, key in w.items if kind == "n" and key not in skip}
         return sorted({name for name in names if not is_output(name)} or names)
-
-
-def _items(unit: Unit) -> tuple[Item, ...]:
-    return (*(("n", name) for name in unit.names), *(("c", uid) for uid in unit.classes))
-
-
-__all__ = ["NEVER", "Namespace"]

@@ -8,6 +8,7 @@ from parallel_notebook import interrupted_after, wait_for
 
 from lambdakernel.executors.local import spawn_zygote
 from lambdakernel.parallel import ParallelError, TaskFailed
+from tests.kernels import lives
 
 psutil = pytest.importorskip("psutil")
 
@@ -237,6 +238,7 @@ def test_the_loss_of_the_zygote_ends_the_cell_with_an_error_and_keeps_what_was_d
         )
         assert isinstance(error, ParallelError) and notebook.live["r"][0] == 0
         assert [f.ename for f in notebook.live["r"][1:]] == ["TaskLost"] * 3
+        wait_for(lambda: not lives(pid), 30)  # the signal was sent; its sockets close a moment later
         error = notebook.run("%%parallel for i in [1] -> s\ni")
         assert type(error).__name__ == "NoWorker" and "s" not in notebook.live
     finally:

@@ -1,0 +1,138 @@
+"""The units of one epoch as the store has them, and what code in them can reach.
+
+A catalogue knows names, classes and who refers to whom; it holds no value. It is rebuilt from the store when another
+replica changed it, and updated in place by our own commits, at the cost of what they changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+import msgspec
+
+import kvs
+from lambdakernel.state import reach
+from lambdakernel.state.bindings import SHOWN, is_output
+from lambdakernel.state.cells import Resident
+from lambdakernel.state.units import Keys, Lost, Unit, resolve, unit_of
+
+
+class Catalogue:
+    """See the module. `shown` holds the outputs that `_`, `__` and `___` stand for."""
+
+    def __init__(self) -> None:
+        self.units: dict[str, Unit] = {}
+        self.versions: dict[str, kvs.Dot] = {}
+        self.conflicts: list[Unit] = []
+        """Units that another replica's write of the same names has beaten; kept whole."""
+        self.shown: tuple[str, str, str] = ("", "", "")
+        self._by_name: dict[str, str] = {}
+        self._by_class: dict[str, str] = {}
+
+    # -- contents
+
+    def read(self, replica: kvs.Replica, keys: Keys) -> None:
+        """Take what the store holds; a unit that is damaged has no names, so that the others can be used."""
+        claims = []
+        self.versions.clear()
+        for key in replica.keys(keys.units):
+            try:
+                for version in replica.get(key):
+                    unit = unit_of(version.value.payload)
+                    claims.append(((version.hlc, *version.dot), unit))
+                    self.versions[unit.id] = version.dot
+            except (kvs.KvsError, msgspec.MsgspecError) as e:
+                unit = Unit(key.rpartition(b"/")[2].decode(), (), resident=Lost(str(e), "", "", ""))
+                claims.append(((0, 0, 0), unit))
+        self.units, self.conflicts = resolve(claims)
+        self._by_name = {name: unit.id for unit in self.units.values() for name in unit.names}
+        self._by_class = {uid: unit.id for unit in self.units.values() for uid in unit.classes}
+
+    def add(self, unit: Unit, dot: kvs.Dot) -> None:
+        self.units[unit.id] = unit
+        self.versions[unit.id] = dot
+        self._by_name.update(dict.fromkeys(unit.names, unit.id))
+        self._by_class.update(dict.fromkeys(unit.classes, unit.id))
+
+    def remove(self, unit_id: str) -> None:
+        unit = self.units.pop(unit_id, None)
+        if unit is None:
+            return
+        for index, keys in ((self._by_name, unit.names), (self._by_class, unit.classes)):
+            for key in keys:
+                if index.get(key) == unit_id:
+                    del index[key]
+
+    # -- questions
+
+    @property
+    def names(self) -> Iterable[str]:
+        """Every name, outputs included."""
+        return self._by_name.keys()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def of_name(self, name: str) -> Unit | None:
+        return self.units.get(self._by_name.get(name, ""))
+
+    def of_class(self, uid: str) -> Unit | None:
+        return self.units.get(self._by_class.get(uid, ""))
+
+    def is_resident(self, unit_id: str) -> bool:
+        """A resident is looked at again only when its name is bound anew: what cannot be encoded cannot be compared."""
+        unit = self.units.get(unit_id)
+        return unit is not None and unit.resident is not None
+
+    def reached(self, names: Iterable[str]) -> tuple[set[str], bool]:
+        """`names` with everything that code in their values may use, and whether some of it can use any name."""
+        found: set[str] = set()
+        queue = list(names)
+        while queue:
+            name = queue.pop()
+            if name in found:
+                continue
+            found.add(name)
+            if name in reach.OUTPUT_CACHES:
+                queue += [n for n in self._by_name if is_output(n)]
+            elif name in SHOWN:
+                queue += [n for n in self.shown if n]
+            unit = self.of_name(name)
+            if unit is None:
+                continue
+            definitions = [unit, *self.definitions(unit)]
+            if any(definition.dynamic for definition in definitions):
+                return found, True
+            queue += [name for definition in definitions for name in (*definition.names, *definition.refs)]
+        return found, False
+
+    def definitions(self, unit: Unit) -> list[Unit]:
+        """Units that define the classes that a unit uses, and the classes that these use."""
+        found: dict[str, Unit] = {}
+        queue = [*unit.uses]
+        while queue:
+            definition = self.of_class(queue.pop())
+            if definition is not None and definition.id not in found:
+                found[definition.id] = definition
+                queue += definition.uses
+        return list(found.values())
+
+    def suspects(self, live: Collection[str], names: Iterable[str], *, everything: bool) -> list[str]:
+        """Those of the `live` units that code which reaches `names` may have changed; each once."""
+        reached, dynamic = self.reached(names)
+        units = {self._by_name[n] for n in reached if n in self._by_name}
+        if everything or dynamic or any(map(self.is_resident, units)):
+            # nobody can say what hangs on a resident, or what the code in it uses: a list that has a name of its own
+            return [u for u in live if not self.is_resident(u)]
+        units |= {definition.id for u in units for definition in self.definitions(self.units[u])}
+        return [u for u in units if u in live and not self.is_resident(u)]
+
+    def residents(self) -> list[Resident]:
+        """Every name that has no value in the store."""
+        return [resident(n, unit) for unit in self.units.values() if unit.resident for n in unit.names]
+
+
+def resident(name: str, unit: Unit) -> Resident:
+    """Why `name` has no value in the store."""
+    why = unit.resident or Lost("", name, "", "")
+    return Resident(name, why.type, why.reason, why.path or name, unit.cell, why.worker)

@@ -1,0 +1,180 @@
+"""Values of the store into a live namespace: a name at a time, never one that is live already.
+
+A value that cannot be loaded, or that was lost with its worker, is stood in for by an object that says so when it is
+used; so one bad value costs nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+import kvs
+from lambdakernel.errors import ValueDamaged
+from lambdakernel.state.bindings import SHOWN, Bindings, is_output
+from lambdakernel.state.catalogue import Catalogue, resident
+from lambdakernel.state.changes import Detector, Item, Live
+from lambdakernel.state.classes import ClassBook
+from lambdakernel.state.codec import load
+from lambdakernel.state.residents import LostValue, is_lost
+from lambdakernel.state.units import Keys, Lost, Unit
+
+REBASE_LIMIT = 4 << 20
+"""Bytes of a head up to which it is encoded once more after a load; above, a false change costs one write."""
+
+
+class Loader:
+    """See the module."""
+
+    def __init__(
+        self,
+        live: dict[str, Any],
+        replica: kvs.Replica,
+        catalogue: Catalogue,
+        bindings: Bindings,
+        detector: Detector,
+        book: ClassBook,
+    ) -> None:
+        self._live, self._replica, self._catalogue = live, replica, catalogue
+        self._bindings, self._detector, self._book = bindings, detector, book
+        self._loading: set[str] = set()
+        self.keys = Keys(1)
+        self.blobs: dict[str, tuple[kvs.BlobRef, ...]] = {}
+        """By unit, the blobs that its value came from."""
+
+    def bind(self, names: Iterable[str], reads: Iterable[str] = ()) -> None:
+        """Bind those of `names` that the store has and that are not bound.
+
+        Raises:
+            ValueDamaged: one that is in `reads` cannot be loaded; another is stood in for.
+        """
+        must = set(reads)
+        for name in list(names):
+            unit = self._catalogue.of_name(name)
+            if unit is None or (name in self._live and not self._may_load_again(name, unit)):
+                continue
+            try:
+                self.load(unit)
+            except ValueDamaged as e:
+                if name in must:
+                    raise
+                self._stand_in(unit, e)
+        for name, output in zip(SHOWN, self._catalogue.shown, strict=True):
+            if output in self._live and _is_empty_text(self._live.get(name, "")):  # what the shell starts with
+                self._live[name] = self._live[output]
+
+    def _may_load_again(self, name: str, unit: Unit) -> bool:
+        """Whether a value stands in for one that could not be loaded, but may be now (an interrupt came between)."""
+        if not is_lost(self._live[name]) or unit.resident is not None:
+            return False
+        self._detector.drop(unit.id)
+        return True
+
+    def load(self, unit: Unit) -> None:
+        """Bind a unit's names and learn its classes.
+
+        Raises:
+            ValueDamaged: it cannot be loaded; nothing was bound.
+        """
+        if unit.id in self._detector.units:
+            return
+        if unit.resident is not None:
+            self._stand_in(unit, None)
+            return
+        value, blobs = self._read_once(unit)
+        self.blobs[unit.id] = blobs
+        bound = [name for name in unit.names if name not in self._live or is_lost(self._live[name])]
+        for name in bound:
+            self._live[name] = value["names"][name]
+        self._show_outputs(bound)
+        self._bindings.remember(bound)
+        here = Live(unit.id, items_of(unit), unit.fingerprint, uses=frozenset(unit.uses))
+        self._detector.add(here)
+        if unit.nbytes - sum(ref.nbytes for ref in blobs) <= REBASE_LIMIT and bound == list(unit.names):
+            self._detector.rebase(here, unit.fingerprint[1:])
+
+    def _read_once(self, unit: Unit) -> tuple[dict[str, Any], tuple[kvs.BlobRef, ...]]:
+        what = ", ".join(unit.names) or "a class"
+        if unit.id in self._loading:
+            raise ValueDamaged(what, "its definition refers to itself before it exists")
+        self._loading.add(unit.id)
+        try:
+            return self._read_value(unit, what)
+        finally:
+            self._loading.discard(unit.id)
+
+    def _read_value(self, unit: Unit, what: str) -> tuple[dict[str, Any], tuple[kvs.BlobRef, ...]]:
+        try:
+            versions = self._replica.get(self.keys.head(unit.id))
+            if not versions:
+                raise ValueDamaged(what, "its value is not in the store")
+            stored = versions[0].value
+            buffers = [self._replica.open_blob(ref) for ref in stored.blobs]
+        except kvs.KvsError as e:
+            raise ValueDamaged(what, str(e)) from e
+        return self.decode(what, stored.payload, buffers), stored.blobs
+
+    def decode(self, what: str, head: bytes, buffers: Sequence[Any]) -> Any:
+        """The value in `head`, with what it refers to loaded as well.
+
+        Raises:
+            ValueDamaged: it cannot be loaded; `what` names it.
+        """
+        return load(what, head, buffers, self._live, self._book, self._class_of, self._name_of)
+
+    def _class_of(self, uid: str) -> type:
+        unit = self._catalogue.of_class(uid)
+        if unit is not None:
+            self.load(unit)
+        cls = self._book.get(uid)
+        if cls is None:
+            raise ValueDamaged("a class", f"its definition ({uid}) is not in the store")
+        return cls
+
+    def _name_of(self, name: str) -> Any:
+        """What a value refers to by name in `__main__`."""
+        unit = self._catalogue.of_name(name)
+        if name not in self._live and unit is not None and unit.id not in self._loading:
+            self.bind([name])
+        if name not in self._live:
+            raise AttributeError(f"__main__ has no {name!r}")
+        return self._live[name]
+
+    def _show_outputs(self, names: Sequence[str]) -> None:
+        """Put loaded outputs back into `Out`, in the order of their cells."""
+        outputs, numbers = self._live.get("Out"), [int(name[1:]) for name in names if is_output(name)]
+        if not numbers or not isinstance(outputs, dict):
+            return
+        outputs.update((number, self._live[f"_{number}"]) for number in numbers)
+        ordered = sorted(outputs.items())
+        outputs.clear()
+        outputs.update(ordered)
+
+    def _stand_in(self, unit: Unit, error: ValueDamaged | None) -> None:
+        """Bind what says, when it is used, why the value is not there."""
+        if error is not None:
+            unit = msgspec.structs.replace(unit, resident=Lost(f"damaged: {error}", unit.names[0], "?", "its worker"))
+        for name in unit.names:
+            if name not in self._live or is_lost(self._live[name]):
+                self._live[name] = LostValue(resident(name, unit))
+        self._bindings.remember(n for n in unit.names if is_lost(self._live[n]))
+        self._detector.add(Live(unit.id, items_of(unit), ()))
+
+    def forget(self, names: set[str]) -> None:
+        """Unbind `names`: their values are loaded anew when code reaches them."""
+        for name in names & self._live.keys():
+            unit_id = self._detector.unit_of(("n", name))
+            if unit_id is not None:
+                self._detector.drop(unit_id)
+            del self._live[name]
+        self._bindings.forget(names)
+
+
+def _is_empty_text(value: Any) -> bool:
+    return type(value) is str and not value
+
+
+def items_of(unit: Unit) -> tuple[Item, ...]:
+    return (*(("n", name) for name in unit.names), *(("c", uid) for uid in unit.classes))
