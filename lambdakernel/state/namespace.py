@@ -261,14 +261,14 @@ class Namespace:
         return [r for r in self._catalogue.residents() if r.name in self.live and not is_lost(self.live[r.name])]
 
     def rows(self) -> list[NameRow]:
-        """One row a variable of the user, sorted by name; outputs (`_5`) are left out."""
+        """One row a variable, sorted by name; as in `%who`, names with a leading underscore are left out."""
         rebound, _ = self._bindings.changes()
-        fresh = [n for n in rebound if not is_output(n) and not n.startswith("_")]
+        fresh = [n for n in rebound if not n.startswith("_")]
         new = [
             NameRow(n, type(self.live[n]).__name__, 0, "", "not committed", "bound in this cell", (n,), 0)
             for n in fresh
         ]
-        stored = [self._row(n, u) for u in self._catalogue.units.values() for n in u.names if not is_output(n)]
+        stored = [self._row(n, u) for u in self._catalogue.units.values() for n in u.names if not n.startswith("_")]
         stored = [row for row in stored if row.name not in fresh]
         return sorted(new + stored, key=lambda row: row.name)
 
