@@ -185,9 +185,11 @@ def default_ambient() -> tuple[Ambient, ...]:
 
 
 class AmbientState:
-    """The registry with what was last committed of each."""
+    """The registry with what was last committed of each. One that fails costs itself and nothing else."""
 
     def __init__(self, registry: tuple[Ambient, ...]) -> None:
+        self.failed: dict[str, str] = {}
+        """By name, why an item could not be kept or brought back."""
         self._registry = registry
         self._last = {item.name: item.capture() for item in registry}
 
@@ -199,8 +201,8 @@ class AmbientState:
             if value is not None and value != self._last[item.name]:
                 try:
                     found[item.name] = pickle.dumps(value, protocol=5)
-                except Exception:  # a user's object sits in a filter or an option: it stays with this process
-                    continue
+                except Exception as e:  # a user's object sits in a filter or an option: it stays with this process
+                    self.failed[item.name] = f"{type(e).__name__}: {e}"
         return found
 
     def committed(self, changed: dict[str, bytes]) -> None:
@@ -209,8 +211,15 @@ class AmbientState:
                 self._last[item.name] = item.capture()
 
     def restore(self, stored: Mapping[str, bytes]) -> None:
-        """Bring this process to what was stored; bytes were authenticated by the store."""
+        """Bring this process to what was stored; bytes were authenticated by the store. See `failed` for what was not.
+
+        An extension that is gone, or a filter that names a class of the notebook, must not keep every later worker
+        from starting.
+        """
         for item in self._registry:
             if item.name in stored:
-                item.restore(pickle.loads(stored[item.name]))
+                try:
+                    item.restore(pickle.loads(stored[item.name]))
+                except Exception as e:
+                    self.failed[item.name] = f"{type(e).__name__}: {e}"
                 self._last[item.name] = item.capture()

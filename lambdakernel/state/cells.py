@@ -86,6 +86,8 @@ class Attached:
     """Whether anything had been committed before."""
     damaged: tuple[str, ...] = ()
     """Entries of the log that cannot be read any more, one line each; the values that they wrote may be whole."""
+    unrestored: tuple[str, ...] = ()
+    """Ambient state that could not be brought back, with the reason, one line each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,8 @@ class Namespace:
         names = sum(not is_output(n) for n in self._catalogue.names)
         lost = tuple(self._catalogue.residents())
         damaged = tuple(str(error) for error in self._damaged)
-        return Attached(self._epoch, names, cells, lost, bool(cells) or bool(names), damaged)
+        unrestored = tuple(f"{name} ({why})" for name, why in self._ambient.failed.items())
+        return Attached(self._epoch, names, cells, lost, bool(cells) or bool(names), damaged, unrestored)
 
     def refresh(self) -> None:
         """Join what other replicas committed; values that moved are dropped here and loaded when they are reached."""

@@ -80,6 +80,8 @@ class Durable:
         history.restore(self._kernel.shell, self.attached.cells)
         if self.attached.resumed and self._params["generation"] == 1 and self.attached.names:
             self._news = history.resumed_line(self.session, self.attached)
+        if self.attached.unrestored:
+            self._news = f"{self._news} Not brought back: {'; '.join(self.attached.unrestored)}.".strip()
 
     def committed_cells(self) -> dict[str, dict[str, Any]]:
         """Replies of the last cells in the store, by the request that ran them."""
