@@ -1,7 +1,8 @@
 """The sockets of a kernel: those that clients connect to, and those of one worker.
 
-Towards a worker every channel is a DEALER (iopub a PUSH) that carries the client's frames unchanged: no hop is
-added, so that the worker sees identities as if clients had connected to it.
+Towards a worker every channel is a DEALER that carries the client's frames unchanged: no hop is added, so that the
+worker sees identities as if clients had connected to it. Back come output and the main shell's replies by one socket,
+in the order in which they were sent (`executors.frames`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from lambdakernel.front.connection import Connection
 from lambdakernel.front.messages import Frames
 
 LINGER_MS = 1000
-WORKER_CHANNELS = ("shell", "control", "stdin", "iopub")
+WORKER_CHANNELS = ("shell", "control", "stdin", "out")
 
 
 class ClientPorts:
@@ -64,11 +65,11 @@ class WorkerPorts:
         self.endpoints = {c: f"ipc://{directory}/{generation}-{c}" for c in WORKER_CHANNELS}
         self._sockets: dict[str, zmq.Socket[bytes]] = {}
         for channel, endpoint in self.endpoints.items():
-            socket = self._sockets[channel] = context.socket(zmq.PULL if channel == "iopub" else zmq.DEALER)
+            socket = self._sockets[channel] = context.socket(zmq.PULL if channel == "out" else zmq.DEALER)
             socket.linger = 0
             socket.setsockopt(zmq.SNDHWM, 0)  # what a client sent is never dropped on the way to a busy worker
             socket.bind(endpoint)
-        self.shell, self.control, self.stdin, self.iopub = (self._sockets[c] for c in WORKER_CHANNELS)
+        self.shell, self.control, self.stdin, self.out = (self._sockets[c] for c in WORKER_CHANNELS)
 
     def __getitem__(self, channel: str) -> zmq.Socket[bytes]:
         return self._sockets[channel]
@@ -89,6 +90,14 @@ def receive(socket: zmq.Socket[bytes]) -> Frames | None:
     """The next message, or None if there is none now."""
     try:
         return socket.recv_multipart(zmq.DONTWAIT)
+    except zmq.Again:
+        return None
+
+
+def receive_one(socket: zmq.Socket[bytes]) -> bytes | None:
+    """The next message of one frame, or None if there is none now."""
+    try:
+        return socket.recv(zmq.DONTWAIT)
     except zmq.Again:
         return None
 

@@ -17,10 +17,11 @@ import zmq
 
 from lambdakernel.executors import wire
 from lambdakernel.executors.base import Event, ExecutorLost, Exited, Invocation, Refused, Started
+from lambdakernel.executors.frames import REPLY, unpack
 from lambdakernel.executors.journal import Journal
 from lambdakernel.executors.local import LocalExecutor, spawn_zygote
 from lambdakernel.front import lanes
-from lambdakernel.front.channels import ClientPorts, WorkerPorts, receive, send
+from lambdakernel.front.channels import ClientPorts, WorkerPorts, receive, receive_one, send
 from lambdakernel.front.connection import Connection
 from lambdakernel.front.messages import Frames, Signer, idle_parents
 from lambdakernel.front.ready import Ready, Source
@@ -134,8 +135,8 @@ class Front:
         ports = worker.ports
         if worker.link.fileno() in ready:
             self._hear(worker)
-        if ports.shell in ready or ports.control in ready or ports.iopub in ready:
-            self._publish_from(worker)
+        if ports.shell in ready or ports.control in ready or ports.out in ready:
+            self._from_out(worker)
         for channel in ("shell", "control"):
             if ports[channel] in ready:
                 self._replies(worker, channel)
@@ -152,11 +153,18 @@ class Front:
             else:
                 self._send(self._clients.stdin, frames)
 
-    def _publish_from(self, worker: Worker) -> None:
+    def _from_out(self, worker: Worker) -> None:
         for _ in range(BATCH):
-            frames = receive(worker.ports.iopub)
-            if frames is None:
+            packed = receive_one(worker.ports.out)
+            if packed is None:
                 break
+            try:
+                where, frames = unpack(packed)
+            except ValueError:  # a cell found the socket and sent what nobody can read
+                continue
+            if where == REPLY:
+                self._reply(worker, "shell", frames)
+                continue
             if frames[0].endswith(b".status"):
                 worker.statuses.append(frames)
             self._publish(frames)
@@ -176,10 +184,13 @@ class Front:
                 break
             if frames == [GREETING]:
                 self._greet(worker, channel)
-                continue
-            self._act(self._lane.reply(worker.generation, channel, frames))
-            if self._lane.closing and lanes.is_shutdown_reply(frames):
-                self._deadline = time.monotonic() + self._settings.shutdown_grace_s
+            else:
+                self._reply(worker, channel, frames)
+
+    def _reply(self, worker: Worker, channel: str, frames: Frames) -> None:
+        self._act(self._lane.reply(worker.generation, channel, frames))
+        if self._lane.closing and lanes.is_shutdown_reply(frames):
+            self._deadline = time.monotonic() + self._settings.shutdown_grace_s
 
     def _greet(self, worker: Worker, channel: str = "", ready: dict[str, Any] | None = None) -> None:
         """A worker is ready once it said so and can be reached: a socket has no peer before its first frame."""
@@ -258,7 +269,7 @@ class Front:
         """First hear everything that it said, then judge what it owed."""
         if worker.link.fileno() >= 0:
             self._hear(worker)
-        self._publish_from(worker)
+        self._from_out(worker)
         for channel in ("shell", "control"):
             self._replies(worker, channel)
         for msg_id in worker.journal.notes():
@@ -398,7 +409,7 @@ class Front:
     def _expire(self) -> None:
         now = time.monotonic()
         for worker in [w for w in self._workers.values() if w.drained_at and w.drained_at <= now]:
-            self._publish_from(worker)
+            self._from_out(worker)
             self._drop(worker)
         for worker in [w for w in self._workers.values() if w.kill_at and w.kill_at <= now]:
             worker.kill_at = 0.0
@@ -413,7 +424,7 @@ class Front:
         if self._executor is not None:
             self._executor.close(2.0)
         for worker in list(self._workers.values()):
-            self._publish_from(worker)
+            self._from_out(worker)
             self._drop(worker)
         self._ready.close()
         self._clients.close()

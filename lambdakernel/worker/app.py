@@ -15,15 +15,15 @@ from typing import Any
 import zmq
 from ipykernel import compiler, debugger
 from ipykernel.control import ControlThread
-from ipykernel.iostream import IOPubThread
 from ipykernel.kernelapp import IPKernelApp
-from ipykernel.shellchannel import ShellChannelThread
-from traitlets import Dict, Instance, Type
+from traitlets import Dict, DottedObjectName, Instance, Type
 
 from lambdakernel.executors import wire
 from lambdakernel.executors.journal import Journal
 from lambdakernel.worker.kernel import WorkerKernel
 from lambdakernel.worker.link import Link
+from lambdakernel.worker.output import Output
+from lambdakernel.worker.shells import ShellChannel
 
 
 def run(params: dict[str, Any], fds: tuple[int, ...]) -> int:
@@ -31,6 +31,9 @@ def run(params: dict[str, Any], fds: tuple[int, ...]) -> int:
     if os.environ.get("PYTHONHASHSEED") == "0":  # the kernelspec's, so that sets keep their order over processes
         del os.environ["PYTHONHASHSEED"]
     _name_cells_after(int(params["front_pid"]))
+    signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGINT}
+    )  # for the threads made now: an interrupt is for the main one
     app = WorkerApp.instance(params=params, link=Link(fds[0]), journal=Journal(fds[1]))
     os.close(fds[1])
     app.initialize(list(params["argv"]))
@@ -63,6 +66,7 @@ class WorkerApp(IPKernelApp):
         WorkerKernel, klass="ipykernel.kernelbase.Kernel"
     ).tag(config=True)
     classes = [*IPKernelApp.classes, WorkerKernel]  # noqa: RUF012 -- a traitlets convention
+    outstream_class = DottedObjectName("lambdakernel.worker.output.Stream").tag(config=True)
     params = Dict()
     link = Instance(Link)
     journal = Instance(Journal)
@@ -94,8 +98,8 @@ class WorkerApp(IPKernelApp):
         self.context = zmq.Context()
         self.shell_socket = self._connect("shell", zmq.DEALER)
         self.stdin_socket = self._connect("stdin", zmq.DEALER)
-        self.init_control(self.context)
         self.init_iopub(self.context)
+        self.init_control(self.context)
         import atexit
 
         atexit.register(self.close)
@@ -112,12 +116,11 @@ class WorkerApp(IPKernelApp):
             self._apply_curve_client_options(self.debug_shell_socket)
         self.debug_shell_socket.connect(self.params["shell"])
         self.control_thread = ControlThread(daemon=True)
-        self.shell_channel_thread = ShellChannelThread(context, daemon=True)
+        self.shell_channel_thread = ShellChannel(context, self.iopub_thread.outlet)
 
     def init_iopub(self, context: Any) -> None:
-        self.iopub_socket = self._connect("iopub", zmq.PUSH)
         self.configure_tornado_logger()
-        self.iopub_thread = IOPubThread(self.iopub_socket, pipe=True, session=self.session)
+        self.iopub_thread = Output(self._connect("out", zmq.PUSH), self.session)
         self.iopub_thread.start()
         self.iopub_socket = self.iopub_thread.background_socket
 
@@ -138,6 +141,7 @@ class WorkerApp(IPKernelApp):
         self.kernel.start()
         loop = asyncio.get_event_loop()
         self._listen_to_front(loop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         self.kernel.announce()
         loop.run_forever()
 

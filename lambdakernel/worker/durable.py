@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import threading
 import time
@@ -213,6 +214,7 @@ class Durable:
 
     def _flush(self, opened: Opened) -> None:
         """Off the path of cells: bring commits to the disk, and now and then take out the garbage."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # an interrupt is for the main thread
         try:
             opened.replica.sync()
             if self._uncollected_nbytes > COLLECT_EVERY_NBYTES:

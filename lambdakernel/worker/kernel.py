@@ -113,9 +113,9 @@ class WorkerKernel(IPythonKernel):
         if not self.parent.journal.note(msg_id):
             self.link.say("started", msg_id=msg_id)
         started = time.time()
-        self.running_cells += 1
         self.shell.ran_as = ""
         try:
+            self.running_cells += 1
             reply: dict[str, Any] = await super().do_execute(
                 code, silent, store_history, user_expressions, allow_stdin, cell_meta=cell_meta, cell_id=cell_id
             )
@@ -127,11 +127,28 @@ class WorkerKernel(IPythonKernel):
         cell = None if silent or not store_history else _cell(code, msg_id, started, reply, self.shell.ran_as)
         return self._commit(cell, reply)
 
+    async def execute_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """As ipykernel's, but an interrupt that comes just after the cell's own code does not cost the reply."""
+        started, number = time.time(), int(self.shell.execution_count)
+        try:
+            await super().execute_request(stream, ident, parent)
+        except KeyboardInterrupt:
+            _ignore_interrupts()
+            self.shell.showtraceback()
+            self.shell.execution_count = number + 1
+            code, msg_id = str(parent["content"].get("code", "")), parent["header"]["msg_id"]
+            reply = {"status": "error", "execution_count": number, "ename": "KeyboardInterrupt", "evalue": ""}
+            reply |= {"traceback": [], "user_expressions": {}, "payload": []}
+            reply = self._commit(_cell(code, msg_id, started, reply, self.shell.ran_as), reply)
+            assert self.session is not None
+            self.session.send(stream, "execute_reply", reply, parent, ident=ident)
+            self._abort_queues(parent["header"].get("subshell_id"))
+
     def _commit(self, cell: Cell | None, reply: dict[str, Any]) -> dict[str, Any]:
         """Make the cell durable; a reply that cannot promise that is an error."""
+        _ignore_interrupts()
         try:
-            with _no_interrupt():
-                self.durable.after(cell)
+            self.durable.after(cell)
         except NotSaved as e:
             self.shell.showtraceback((type(e), e, None), exception_only=True)
             return {**reply, "status": "error", "ename": "NotSaved", "evalue": str(e), "traceback": [str(e)]}
@@ -201,17 +218,13 @@ class WorkerKernel(IPythonKernel):
             self.session.send(stream, "usage_reply", content, parent, ident)
 
 
-@contextmanager
-def _no_interrupt() -> Iterator[None]:
-    """An interrupt that comes after the cell ended is too late for it, and must not tear its commit or its reply."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    saved = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, saved)
+def _ignore_interrupts() -> None:
+    """From here on an interrupt is too late for the cell, and must not tear its commit or its reply.
+
+    ipykernel's `post_handler_hook` brings back the handler of before the cell.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _cell(code: str, msg_id: str, started: float, reply: dict[str, Any], filename: str) -> Cell:

@@ -64,11 +64,13 @@ def test_an_interrupt_ends_the_tasks_and_binds_nothing(kernel: Kernel):
 
 
 def test_a_worker_that_is_killed_takes_its_tasks_along(kernel: Kernel):
-    kernel.client.send("%%parallel for i in range(2)\nimport time; time.sleep(60)")
+    message = kernel.client.send("%%parallel for i in range(2)\nimport time; time.sleep(60)")
     eventually(lambda: kernel.pids("task"), 10, "tasks")
     worker = kernel.worker()
     threading.Timer(0.1, os.kill, (worker, signal.SIGKILL)).start()
     eventually(lambda: not kernel.pids("task"), 5.0, "all tasks gone")
+    # A cell that is sent before the front has answered this one was queued behind it, and is aborted with it.
+    assert kernel.client.result(message, 5.0).ename == "WorkerLost"
 
 
 def test_the_namespace_shows_names_and_states(kernel: Kernel):

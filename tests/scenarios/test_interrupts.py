@@ -131,3 +131,32 @@ def test_a_question_goes_to_the_client_that_ran_the_cell(kernel: Kernel) -> None
     assert not kernel.client.raw.stdin_channel.msg_ready()
     other.raw.input("mine")
     assert other.result(msg_id).stdout == "mine\n"
+
+
+def test_an_interrupt_after_the_cells_own_code_still_gets_a_reply_and_a_commit(kernel: Kernel) -> None:
+    # ipykernel catches this one too late: it logs it, and the client waits for a reply for ever.
+    kernel.run("import os, signal")
+    kernel.run(
+        "def interrupted():\n"
+        "    manager.read_payload = real\n"
+        "    os.kill(os.getpid(), signal.SIGINT); time.sleep(5)\n"
+        "manager = get_ipython().payload_manager\nreal = manager.read_payload"
+    )
+    msg_id = kernel.client.send("kept = 7; manager.read_payload = interrupted")
+    queued = kernel.client.send("print('never')")
+    result = kernel.client.result(msg_id, 10)
+    assert (result.status, result.ename) == ("error", "KeyboardInterrupt")
+    assert kernel.client.result(queued).status == "aborted"
+    kernel.kill_worker()
+    assert kernel.value("kept") == 7
+
+
+def test_interrupts_at_every_moment_leave_no_client_waiting(kernel: Kernel) -> None:
+    worker = kernel.worker()
+    for n in range(60):
+        msg_id = kernel.client.send("for _ in range(300): str(_)")
+        time.sleep(n % 20 / 4000)
+        kernel.manager.interrupt_kernel()
+        assert kernel.client.result(msg_id, 10).status in {"ok", "error"}
+    assert kernel.value("1 + 1") == 2
+    assert kernel.worker() == worker
