@@ -17,6 +17,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from kvs import seal
@@ -24,6 +25,7 @@ from kvs.causal import Dot, Sibling, VersionVector
 from kvs.causal.register import surviving
 from kvs.clock import HybridClock, seconds
 from kvs.errors import KvsError, LaneLost, NotAuthentic, ReadOnlyReplica
+from kvs.history import History, lane_history
 from kvs.settings import Settings
 from kvs.tiers.blobs import BlobRef, Blobs, refs_from_bytes, refs_to_bytes
 from kvs.tiers.node import CommitRow, EntryRow, LaneLog
@@ -312,6 +314,26 @@ class Replica:
         if errors and damaged is None and (limit is None or limit > len(good)):
             raise errors[0]
 
+    def history(self) -> History:
+        """Every version that this replica has joined and that was not collected, by the commit that wrote it."""
+        with self._lock:
+            lanes = [lane_history(lane, log, self._seen[lane], self._is_authentic) for lane, log in self._logs.items()]
+            return History(lanes, self._version, self.open_blob, self.read_blob)
+
+    def _version(self, key: bytes, dot: Dot) -> Version | None:
+        with self._lock:
+            row = self._logs[dot.replica].entry(key, dot.counter)
+            if row is None:
+                raise LookupError(key)
+            row, (hlc, context) = self._authentic(dot, row), self._commits[dot]
+            return None if row.kind == _DELETED else Version(dot, context, hlc, self._value(row))
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """No other thread acts on this replica inside: what was read is not collected before it is published anew."""
+        with self._lock:
+            yield
+
     # -- writing
 
     def publish(self, writes: Mapping[bytes, Value | None], note: bytes = b"") -> Dot:
@@ -395,6 +417,14 @@ class Replica:
             BlobDamaged: the file is gone or has another length.
         """
         return self._blobs.open(ref)
+
+    def read_blob(self, ref: BlobRef) -> bytes:
+        """A copy of the bytes, verified.
+
+        Raises:
+            BlobDamaged: the file is gone, or is not what its name says.
+        """
+        return self._blobs.read(ref)
 
     def sync(self) -> None:
         """Flush blobs, then the log that names them, so that a power loss takes nothing published so far."""

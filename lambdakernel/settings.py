@@ -43,6 +43,10 @@ class Settings(NamedTuple):
     store, and the next cell finds them. Not while a resident value, a widget, a thread or a task lives. 0: never.
     Default an hour: the first cell after that waits about as long as a kernel takes to start."""
 
+    scrub_after_s: float = 2.0
+    """Seconds after a cell at which an idle worker looks at every value, in a fork of low priority: for changes that
+    no cell was seen to make, and for values that would not come back as they are. 0: never."""
+
     preload: tuple[str, ...] = (
         "numpy",
         "pandas",

@@ -4,6 +4,7 @@ from lambdakernel.state.ambient import Ambient, default_ambient
 from lambdakernel.state.cells import Attached, Cell, Committed, EpochInfo, NameRow, Note, Resident
 from lambdakernel.state.codec import Dump
 from lambdakernel.state.namespace import Namespace
+from lambdakernel.state.scrub import Findings
 from lambdakernel.state.specials import CannotMove
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Committed",
     "Dump",
     "EpochInfo",
+    "Findings",
     "NameRow",
     "Namespace",
     "Note",

@@ -12,12 +12,13 @@ Theory of operation
 from __future__ import annotations
 
 import types
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lambdakernel.state.buffers import Buffers
 from lambdakernel.state.classes import ClassBook, is_notebook_class
-from lambdakernel.state.codec import Dump, dump, mutable_ids
+from lambdakernel.state.codec import Dump, dump, mutable_ids, unmarked
 from lambdakernel.state.covariables import groups
 from lambdakernel.state.residents import culprit
 from lambdakernel.state.specials import CannotMove
@@ -63,8 +64,9 @@ class Changes:
 class Detector:
     """Finds what changed among values in one process. Holds the addresses that its last dumps met, a unit each."""
 
-    def __init__(self, live: dict[str, Any], book: ClassBook, worker: str) -> None:
+    def __init__(self, live: dict[str, Any], book: ClassBook, worker: str, buffers: Buffers) -> None:
         self._live = live
+        self._buffers = buffers
         self._book = book
         self._worker = worker
         self.units: dict[str, Live] = {}
@@ -123,7 +125,7 @@ class Detector:
         loose: list[Item] = [("n", name) for name in rebound]
         for unit_id in sorted(suspects - broken):
             unit = self.units[unit_id]
-            if self._is_atom(unit):
+            if self.is_atom(unit):
                 continue
             found = self._try(unit.items)
             if found is not None and len(unit.items) == 1:
@@ -150,7 +152,7 @@ class Detector:
             self._own(self.units[unit_id], ids)
         return found
 
-    def _is_atom(self, unit: Live) -> bool:
+    def is_atom(self, unit: Live) -> bool:
         """A single name bound to something that cannot change."""
         kind, name = unit.items[0]
         return len(unit.items) == 1 and kind == "n" and type(self._live.get(name)) in _ATOMS
@@ -276,9 +278,9 @@ class Detector:
         """Take what `unit`, just loaded, looks like here as what it is compared with.
 
         Equal values may be other bytes in another process: which equal strings are one object, in which order a set
-        lists its elements. `marks` are the hashes of its buffers, which nobody can have changed yet.
+        lists its elements. `marks` stand for its buffers, which nobody can have changed yet.
         """
-        if self._is_atom(unit):
+        if self.is_atom(unit):
             return
         found = self._try(unit.items, marks)
         self._memos.clear()
@@ -287,12 +289,22 @@ class Detector:
             self._own(unit, found[1])
 
     def dump(self, items: tuple[Item, ...], marks: Sequence[bytes] = ()) -> tuple[Dump, frozenset[int]]:
+        found, memo = self.encode(items, marks, self._buffers.mark)
+        self._memos.append(memo)
+        ids = mutable_ids(memo, self._live)
+        found.ids = ids
+        return found, ids
+
+    def encode(
+        self, items: tuple[Item, ...], marks: Sequence[bytes] = (), mark: Callable[[memoryview], bytes] = unmarked
+    ) -> tuple[Dump, dict[int, Any]]:
+        """`items` as one value, and the memo of its dump. Changes nothing here."""
         classes = {key: cls for kind, key in items if kind == "c" and (cls := self._book.get(key)) is not None}
         names = {key: self._live[key] for kind, key in items if kind == "n"}
         for attempt in range(_RETRIES):
             try:
                 found, memo = dump(
-                    {"classes": classes, "names": names}, self._live, self._book, tuple(classes.values()), marks
+                    {"classes": classes, "names": names}, self._live, self._book, tuple(classes.values()), marks, mark
                 )
                 break
             except RuntimeError as e:  # another thread changed it meanwhile
@@ -300,10 +312,7 @@ class Detector:
                     raise
         for own in (names, classes):
             memo.pop(id(own), None)
-        self._memos.append(memo)
-        ids = mutable_ids(memo, self._live)
-        found.ids = ids
-        return found, ids
+        return found, memo
 
     def _resident(self, items: tuple[Item, ...]) -> Written:
         """Why these items cannot be encoded, and where the reason sits."""

@@ -32,6 +32,8 @@ class ClassBook:
     def __init__(self) -> None:
         self._uids: WeakKeyDictionary[type, str] = WeakKeyDictionary()
         self._classes: WeakValueDictionary[str, type] = WeakValueDictionary()
+        self.untrue: dict[str, str] = {}
+        """Kinds of which a value did not come back as it was, and how: they stay where they are."""
 
     def uid(self, cls: type) -> str:
         """The identity of `cls`, given now if it had none."""
@@ -47,6 +49,11 @@ class ClassBook:
 
     def get(self, uid: str) -> type | None:
         return self._classes.get(uid)
+
+
+def kind_of(cls: type) -> str:
+    """The name of a type."""
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def is_notebook_class(cls: type) -> bool:

@@ -38,6 +38,7 @@ from lambdakernel.state.classes import (
     build_class,
     build_enum,
     is_notebook_class,
+    kind_of,
     makes_itself,
     reduce_class,
     reduce_without_new,
@@ -56,7 +57,7 @@ class Dump:
     head: bytes
     buffers: list[memoryview]
     fingerprint: tuple[bytes, ...]
-    """Hash of the head, then of each buffer: equal means unchanged."""
+    """Hash of the head, then the mark of each buffer: equal means unchanged."""
     refs: frozenset[str]
     """Global names that functions and classes in it may use."""
     dynamic: bool
@@ -109,7 +110,7 @@ class Encoder(cp.Pickler):
             return reduce_block(obj)
         why = self._living.get(kind)
         if why is None:
-            why = self._living[kind] = why_living(kind)
+            why = self._living[kind] = self._book.untrue.get(kind_of(kind)) or why_living(kind)
         if why:
             raise CannotMove(obj, why)
         if isinstance(obj, BaseException):
@@ -149,11 +150,16 @@ def _keep_in_band(buffers: list[memoryview], buffer: pickle.PickleBuffer) -> boo
 
 
 def dump(
-    obj: Any, live: dict[str, Any], book: ClassBook, roots: Sequence[type] = (), marks: Sequence[bytes] = ()
+    obj: Any,
+    live: dict[str, Any],
+    book: ClassBook,
+    roots: Sequence[type] = (),
+    marks: Sequence[bytes] = (),
+    mark: Callable[[memoryview], bytes] = xxhash.xxh3_128_digest,
 ) -> tuple[Dump, dict[int, Any]]:
     """`obj` as bytes, and the memo of the dump (address to object), which keeps addresses valid while it is held.
 
-    `marks` are the hashes of its buffers where they are known; else they are hashed, at memory speed.
+    `marks` stand for the content of its buffers where they are known; else `mark` is asked for them.
 
     Raises:
         Exception: whatever an object's own reducer raises; `CannotMove` for one that lives here only.
@@ -166,11 +172,16 @@ def dump(
     if id(live) in memo:
         raise CannotMove(live, "the namespace itself")
     if not marks or len(marks) != len(encoder.buffers):
-        marks = [xxhash.xxh3_128_digest(b) for b in encoder.buffers]
+        marks = [mark(buffer) for buffer in encoder.buffers]
     fingerprint = (xxhash.xxh3_128_digest(head), *marks)
     refs = frozenset(n for n in encoder.refs if not n.startswith("__") or n == "__annotations__")
     found = Dump(head, encoder.buffers, fingerprint, refs, encoder.dynamic, frozenset(encoder.uses))
     return found, memo
+
+
+def unmarked(_: memoryview) -> bytes:
+    """The mark of a buffer that nobody will compare."""
+    return b""
 
 
 _IMMUTABLE: tuple[type, ...] = (

@@ -14,6 +14,7 @@ import msgspec
 import kvs
 from lambdakernel.errors import ValueDamaged
 from lambdakernel.state.bindings import SHOWN, Bindings, is_output
+from lambdakernel.state.buffers import Buffers, Layers
 from lambdakernel.state.catalogue import Catalogue, resident
 from lambdakernel.state.changes import Detector, Item, Live
 from lambdakernel.state.classes import ClassBook
@@ -36,13 +37,14 @@ class Loader:
         bindings: Bindings,
         detector: Detector,
         book: ClassBook,
+        buffers: Buffers,
     ) -> None:
         self._live, self._replica, self._catalogue = live, replica, catalogue
-        self._bindings, self._detector, self._book = bindings, detector, book
+        self._bindings, self._detector, self._book, self._buffers = bindings, detector, book, buffers
         self._loading: set[str] = set()
         self.keys = Keys(1)
-        self.blobs: dict[str, tuple[kvs.BlobRef, ...]] = {}
-        """By unit, the blobs that its value came from."""
+        self.layers: dict[str, tuple[Layers, ...]] = {}
+        """By unit, the blobs that its buffers came from."""
 
     def bind(self, names: Iterable[str], reads: Iterable[str] = ()) -> None:
         """Bind those of `names` that the store has and that are not bound.
@@ -83,8 +85,7 @@ class Loader:
         if unit.resident is not None:
             self._stand_in(unit, None)
             return
-        value, blobs = self._read_once(unit)
-        self.blobs[unit.id] = blobs
+        value, self.layers[unit.id] = self._read_once(unit)
         bound = [name for name in unit.names if name not in self._live or is_lost(self._live[name])]
         for name in bound:
             self._live[name] = value["names"][name]
@@ -92,10 +93,11 @@ class Loader:
         self._bindings.remember(bound)
         here = Live(unit.id, items_of(unit), unit.fingerprint, uses=frozenset(unit.uses))
         self._detector.add(here)
-        if unit.nbytes - sum(ref.nbytes for ref in blobs) <= REBASE_LIMIT and bound == list(unit.names):
+        mapped = sum(layers[0].nbytes for layers in self.layers[unit.id])
+        if unit.nbytes - mapped <= REBASE_LIMIT and bound == list(unit.names):
             self._detector.rebase(here, unit.fingerprint[1:])
 
-    def _read_once(self, unit: Unit) -> tuple[dict[str, Any], tuple[kvs.BlobRef, ...]]:
+    def _read_once(self, unit: Unit) -> tuple[dict[str, Any], tuple[Layers, ...]]:
         what = ", ".join(unit.names) or "a class"
         if unit.id in self._loading:
             raise ValueDamaged(what, "its definition refers to itself before it exists")
@@ -105,16 +107,18 @@ class Loader:
         finally:
             self._loading.discard(unit.id)
 
-    def _read_value(self, unit: Unit, what: str) -> tuple[dict[str, Any], tuple[kvs.BlobRef, ...]]:
+    def _read_value(self, unit: Unit, what: str) -> tuple[dict[str, Any], tuple[Layers, ...]]:
         try:
             versions = self._replica.get(self.keys.head(unit.id))
             if not versions:
                 raise ValueDamaged(what, "its value is not in the store")
             stored = versions[0].value
-            buffers = [self._replica.open_blob(ref) for ref in stored.blobs]
-        except kvs.KvsError as e:
+            layers = unit.layers_of(stored.blobs)
+            marks = unit.fingerprint[1:]
+            buffers = [self._buffers.map(*each, self._replica) for each in zip(layers, marks, strict=True)]
+        except (kvs.KvsError, ValueError) as e:
             raise ValueDamaged(what, str(e)) from e
-        return self.decode(what, stored.payload, buffers), stored.blobs
+        return self.decode(what, stored.payload, buffers), layers
 
     def decode(self, what: str, head: bytes, buffers: Sequence[Any]) -> Any:
         """The value in `head`, with what it refers to loaded as well.

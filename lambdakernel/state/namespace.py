@@ -16,21 +16,27 @@ from __future__ import annotations
 import ast
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import kvs
 from lambdakernel.errors import LambdaKernelError
 from lambdakernel.state import epochs, reach
 from lambdakernel.state.ambient import Ambient, AmbientState, default_ambient
+from lambdakernel.state.beginning import Beginning
 from lambdakernel.state.bindings import SHOWN, Bindings, is_output
+from lambdakernel.state.buffers import Buffers, Layers
 from lambdakernel.state.catalogue import Catalogue, resident
 from lambdakernel.state.cells import Attached, Cell, Committed, EpochInfo, NameRow, Note, Resident
 from lambdakernel.state.changes import Changes, Detector, Live, Written
 from lambdakernel.state.classes import ClassBook
-from lambdakernel.state.codec import Dump, dump
+from lambdakernel.state.codec import Dump, dump, unmarked
 from lambdakernel.state.loader import Loader
+from lambdakernel.state.moving import Parts
 from lambdakernel.state.residents import is_lost, lost_error
+from lambdakernel.state.scrub import Findings, examine
+from lambdakernel.state.travel import Traveller
 from lambdakernel.state.units import Keys, Unit
 
 
@@ -51,16 +57,20 @@ class Namespace:
         self._worker = worker
         self._book = ClassBook()
         self._bindings = Bindings(live, ignore)
-        self._detector = Detector(live, self._book, worker)
-        self._ambient = AmbientState(tuple(default_ambient() if ambient is None else ambient))
+        self._buffers = Buffers()
+        self._detector = Detector(live, self._book, worker, self._buffers)
+        registry = tuple(default_ambient() if ambient is None else ambient)
+        self._start, self._ambient = Beginning(registry), AmbientState(registry)
         self._catalogue = Catalogue()
-        self._loader = Loader(live, replica, self._catalogue, self._bindings, self._detector, self._book)
+        self._loader = Loader(live, replica, self._catalogue, self._bindings, self._detector, self._book, self._buffers)
         self._epoch = 1
         self._keys = Keys(1)
         self._damaged: list[kvs.KvsError] = []
         """Commits whose cell cannot be told any more; their values may be whole."""
         self._candidates: set[str] = set()
         self._all = False
+        self._loaded_back: set[str] = set()
+        """Kinds of values that were seen to come back from their bytes."""
 
     # -- attaching
 
@@ -161,11 +171,12 @@ class Namespace:
             self._settle()
             return Committed(None)
         number = cell.number if cell is not None else 0
-        units = [self._unit(written, number) for written in changes.written]
-        writes, blobs = self._writes(changes, units, ambient)
+        layers, nbytes = self._store_buffers(changes)
+        units = [self._unit(*each, number) for each in zip(changes.written, layers, strict=True)]
+        writes = self._writes(changes, units, layers, ambient)
         shown = self._what_is_shown()
         dot = self._replica.publish(writes, Note(self._epoch, cell, shown).to_bytes())
-        self._apply(changes, units, blobs, dot, gone)
+        self._apply(changes, units, layers, dot, gone)
         self._catalogue.shown = shown
         self._ambient.committed(ambient)
         self._settle()
@@ -174,7 +185,7 @@ class Namespace:
             tuple(n for unit in units for n in unit.names),
             tuple(gone_ours),
             tuple(resident(n, u) for u in units if u.resident for n in u.names),
-            sum(w.dump.nbytes for w in changes.written if w.dump),
+            nbytes + sum(len(w.dump.head) for w in changes.written if w.dump),
             time.perf_counter() - start,
         )
 
@@ -186,7 +197,7 @@ class Namespace:
         """Live units that may have changed since the last commit."""
         return self._catalogue.suspects(self._detector.units, self._candidates, everything=self._all)
 
-    def _unit(self, written: Written, cell: int) -> Unit:
+    def _unit(self, written: Written, layers: Sequence[Layers], cell: int) -> Unit:
         names = tuple(key for kind, key in written.items if kind == "n")
         found = written.dump or Dump(b"", [], (), frozenset(), False, frozenset())
         return Unit(
@@ -199,56 +210,82 @@ class Namespace:
             types={name: type(self.live[name]).__name__ for name in names},
             fingerprint=found.fingerprint,
             nbytes=found.nbytes,
+            layers=tuple(map(len, layers)) if any(len(refs) > 1 for refs in layers) else (),
             cell=cell or max((u.cell for u in map(self._catalogue.units.get, written.replaces) if u), default=0),
             resident=written.lost,
         )
 
-    def _writes(
-        self, changes: Changes, units: Sequence[Unit], ambient: Mapping[str, bytes]
-    ) -> tuple[dict[bytes, kvs.Value | None], dict[str, tuple[kvs.BlobRef, ...]]]:
-        writes: dict[bytes, kvs.Value | None] = {}
-        blobs: dict[str, tuple[kvs.BlobRef, ...]] = {}
-        for unit_id in [*changes.emptied, *(u for w in changes.written for u in w.replaces)]:
-            writes[self._keys.unit(unit_id)] = writes[self._keys.head(unit_id)] = None
-        buffered = any(written.dump is not None and written.dump.buffers for written in changes.written)
-        known = self._known_blobs() if buffered else {}
-        for written, unit in zip(changes.written, units, strict=True):
-            writes[self._keys.unit(unit.id)] = kvs.Value(unit.to_bytes())
-            if written.dump is not None:
-                blobs[unit.id] = tuple(
-                    known.get((mark, buffer.nbytes)) or self._replica.put_blob(buffer)
-                    for mark, buffer in zip(written.dump.fingerprint[1:], written.dump.buffers, strict=True)
-                )
-                writes[self._keys.head(unit.id)] = kvs.Value(written.dump.head, blobs[unit.id])
-        for name, value in ambient.items():
-            writes[self._keys.ambient(name)] = kvs.Value(value)
-        return writes, blobs
+    def _store_buffers(self, changes: Changes) -> tuple[list[tuple[Layers, ...]], int]:
+        """For each unit to write, the blobs that make up its buffers, and the bytes that had to be stored for that:
+        what is in the store is not written again."""
+        dumps = [written.dump for written in changes.written]
+        known = self._known_layers() if any(found is not None and found.buffers for found in dumps) else {}
+        stored: list[int] = []
 
-    def _known_blobs(self) -> dict[tuple[bytes, int], kvs.BlobRef]:
-        """Blobs that current units hold, by the hash of their content: not hashed nor written again."""
+        def put(data: bytes | memoryview) -> kvs.BlobRef:
+            ref = self._replica.put_blob(data)
+            stored.append(ref.nbytes)
+            return ref
+
+        def layers_of(found: Dump) -> tuple[Layers, ...]:
+            return tuple(
+                known.get((mark, view.nbytes)) or self._buffers.layers(view, mark, put)
+                for mark, view in zip(found.fingerprint[1:], found.buffers, strict=True)
+            )
+
+        return [layers_of(found) if found is not None else () for found in dumps], sum(stored)
+
+    def _known_layers(self) -> dict[tuple[bytes, int], Layers]:
+        """Buffers that current units hold, by what stands for their content: not hashed nor written again."""
         units = self._catalogue.units
         return {
-            (mark, ref.nbytes): ref
-            for unit_id, refs in self._loader.blobs.items()
+            (mark, refs[0].nbytes): refs
+            for unit_id, buffers in self._loader.layers.items()
             if unit_id in units
-            for mark, ref in zip(units[unit_id].fingerprint[1:], refs, strict=False)
+            for mark, refs in zip(units[unit_id].fingerprint[1:], buffers, strict=False)
         }
 
+    def _writes(
+        self,
+        changes: Changes,
+        units: Sequence[Unit],
+        layers: Sequence[tuple[Layers, ...]],
+        ambient: Mapping[str, bytes],
+    ) -> dict[bytes, kvs.Value | None]:
+        writes: dict[bytes, kvs.Value | None] = {}
+        for unit_id in [*changes.emptied, *(u for w in changes.written for u in w.replaces)]:
+            writes[self._keys.unit(unit_id)] = writes[self._keys.head(unit_id)] = None
+        for written, unit, buffers in zip(changes.written, units, layers, strict=True):
+            writes[self._keys.unit(unit.id)] = kvs.Value(unit.to_bytes())
+            if written.dump is not None:
+                blobs = tuple(ref for refs in buffers for ref in refs)
+                writes[self._keys.head(unit.id)] = kvs.Value(written.dump.head, blobs)
+        for name, value in ambient.items():
+            writes[self._keys.ambient(name)] = kvs.Value(value)
+        return writes
+
     def _apply(
-        self, changes: Changes, units: Sequence[Unit], blobs: Mapping[str, tuple[kvs.BlobRef, ...]], dot: kvs.Dot,
+        self,
+        changes: Changes,
+        units: Sequence[Unit],
+        layers: Sequence[tuple[Layers, ...]],
+        dot: kvs.Dot,
         gone: Sequence[str],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """The store has it: remember it as the state to compare with."""
         for unit_id in [*changes.emptied, *(u for w in changes.written for u in w.replaces)]:
             self._detector.drop(unit_id)
             self._catalogue.remove(unit_id)
-            self._loader.blobs.pop(unit_id, None)
-        for written, unit in zip(changes.written, units, strict=True):
+            self._loader.layers.pop(unit_id, None)
+        for written, unit, buffers in zip(changes.written, units, layers, strict=True):
             self._catalogue.add(unit, dot)
-            self._loader.blobs[unit.id] = blobs.get(unit.id, ())
+            self._loader.layers[unit.id] = buffers
             ids = written.dump.ids if written.dump is not None else frozenset()
             self._detector.add(Live(unit.id, written.items, unit.fingerprint, ids, frozenset(unit.uses)))
             self._bindings.remember(unit.names)
+            views = written.dump.buffers if written.dump is not None else []
+            for view, mark, refs in zip(views, unit.fingerprint[1:], buffers, strict=False):
+                self._buffers.committed(view, mark, refs)
         self._bindings.forget(gone)
 
     def _what_is_shown(self) -> tuple[str, str, str]:
@@ -285,6 +322,22 @@ class Namespace:
         version = str(self._catalogue.versions.get(unit.id, ""))
         kind = unit.types.get(name, "?")
         return NameRow(name, kind, unit.nbytes, version, state, why, unit.names, unit.cell)
+
+    # -- what no cell is blamed for
+
+    def examine(self) -> Findings:
+        """For a fork of this process: what a look at every value finds. Runs code of the values; commits nothing."""
+        return examine(self._detector, self.live, self._book, frozenset(self._loaded_back))
+
+    def take(self, findings: Findings) -> bool:
+        """Whether the next commit has to do something for `findings`; it then looks at everything."""
+        self._loaded_back.update(findings.kinds)
+        self._book.untrue.update(findings.untrue)
+        marks = {mark for unit in self._detector.units.values() for mark in unit.fingerprint[1:]}
+        if findings.changed or findings.untrue or self._buffers.any_written(marks):
+            self.touch_all()
+            return True
+        return False
 
     # -- epochs
 
@@ -330,6 +383,28 @@ class Namespace:
             del self.live[name]
         self.commit(None)
 
+    # -- time travel
+
+    def past(self) -> Traveller:
+        """What was committed in this epoch, to be looked at."""
+        parts = Parts(
+            self.live, self._replica, self._catalogue, self._loader, self._detector, self._book, self._ambient
+        )  # fmt: skip
+        return Traveller(parts, self._epoch, self._start)
+
+    @contextmanager
+    def travelling(self) -> Iterator[Traveller]:
+        """The same, to go back to: all changes so far are committed, and what the running cell reaches stays loaded
+        and a candidate of its own commit."""
+        held, everything = set(self._candidates), self._all
+        self.touch_all()
+        self.commit(None)
+        try:
+            yield self.past()
+        finally:
+            self._candidates, self._all = held, everything
+        self._loader.bind(self._catalogue.names if everything else held)
+
     # -- values between workers of one session
 
     def encode(self, value: Any) -> Dump:
@@ -338,7 +413,7 @@ class Namespace:
         Raises:
             Exception: what an object's own reducer raised; `CannotMove` for one that lives here only.
         """
-        return dump(value, self.live, self._book)[0]
+        return dump(value, self.live, self._book, mark=unmarked)[0]
 
     def decode(self, head: bytes, buffers: Sequence[Any]) -> Any:
         """The value that another worker encoded.

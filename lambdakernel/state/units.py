@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 K = TypeVar("K")
+B = TypeVar("B")
 
 
 class Lost(msgspec.Struct, frozen=True):
@@ -34,9 +35,27 @@ class Unit(msgspec.Struct, frozen=True):
     types: Mapping[str, str] = {}
     fingerprint: tuple[bytes, ...] = ()
     nbytes: int = 0
+    layers: tuple[int, ...] = ()
+    """How many of its blobs make up each of its buffers; empty: one each."""
     cell: int = 0
     """Number of the cell that wrote it."""
     resident: Lost | None = None
+
+    def layers_of(self, blobs: Sequence[B]) -> tuple[tuple[B, ...], ...]:
+        """The blobs of its value, by the buffer that they make up.
+
+        Raises:
+            ValueError: there are more or fewer of them than the unit says.
+        """
+        counts = self.layers or (1,) * len(blobs)
+        if sum(counts) != len(blobs) or 0 in counts:
+            raise ValueError(f"its value has {len(blobs)} blobs, and its record says {sum(counts)}")
+        at = 0
+        found = []
+        for count in counts:
+            found.append(tuple(blobs[at : at + count]))
+            at += count
+        return tuple(found)
 
     def to_bytes(self) -> bytes:
         return _ENCODER.encode(self)

@@ -6,6 +6,7 @@ Theory of operation
 - After a cell and before its reply, `after` publishes one delta. The reply is the promise that it is durable.
 - What changes outside cells (widget callbacks, tasks, threads of the user) is committed soon after by `soon`, on the
   main thread while it is idle; and by the next cell at the latest.
+- An idle worker has everything looked at (`scrub`), for what no analysis of a cell could see.
 - If the store cannot be used, no cell runs: it says why and what to do, and the next cell tries again.
 """
 
@@ -24,9 +25,10 @@ import kvs
 from lambdakernel.errors import LambdaKernelError, NotSaved
 from lambdakernel.session import Opened, hold, name_of, space_of, sweep
 from lambdakernel.settings import Settings, default_store
-from lambdakernel.state import Attached, Cell, Committed, Namespace, default_ambient
+from lambdakernel.state import Attached, Cell, Committed, Findings, Namespace, default_ambient
 from lambdakernel.worker import history
 from lambdakernel.worker.ambient import LoadedExtensions
+from lambdakernel.worker.scrub import Scrub
 
 SOON_S = 0.15
 """Seconds from a change outside a cell to its commit: long enough to gather a slider's events into one."""
@@ -58,6 +60,7 @@ class Durable:
         self._news = ""
         self._uncollected_nbytes = 0
         self._swept = False
+        self._scrub = Scrub(kernel.main_loop, settings.scrub_after_s, self._is_idle, self._examine, self._take)
         self.namespace: Namespace | None = None
         self.attached: Attached | None = None
         self.session = name_of(settings, os.environ, params["key"])
@@ -144,8 +147,11 @@ class Durable:
             committed = self.namespace.commit(cell)
         except (kvs.KvsError, OSError) as e:
             raise NotSaved(str(e)) from e
+        except MemoryError as e:
+            raise NotSaved("no memory is left to encode what changed; delete something and run a cell") from e
         self._uncollected_nbytes += committed.nbytes
         self._flush_later()
+        self._scrub.later()
         self._tell(committed)
         return committed
 
@@ -188,6 +194,20 @@ class Durable:
             self.after(None)
         except NotSaved as e:
             self._kernel.log.error("%s", e)
+
+    # -- looking at everything, when idle
+
+    def _is_idle(self) -> bool:
+        return self.namespace is not None and not self._kernel.running_cells
+
+    def _examine(self) -> Findings:
+        assert self.namespace is not None
+        return self.namespace.examine()
+
+    def _take(self, findings: Findings) -> None:
+        if self.namespace is not None and self.namespace.take(findings):
+            self._commit_due = True
+            self._commit_soon()  # if a cell runs meanwhile, its commit has it
 
     def _user_runs_outside_cells(self) -> bool:
         """Whether a thread or task that a cell started is still there, so that any name may change at any time."""

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import signal
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -27,6 +30,8 @@ from lambdakernel.worker.durable import Durable
 from lambdakernel.worker.shell import NamespaceModule, WorkerShell
 
 COMM_MESSAGES = ("comm_open", "comm_msg", "comm_close")
+EXIT_NO_REPLY = 70
+"""Code with which a worker ends that could not reply; the store has the state of before the cell."""
 CLOSING_COMMIT_S = 1.0
 """Seconds that a shutdown waits for the last commit of what changed outside cells."""
 
@@ -128,7 +133,8 @@ class WorkerKernel(IPythonKernel):
         return self._commit(cell, reply)
 
     async def execute_request(self, stream: Any, ident: Any, parent: Any) -> None:
-        """As ipykernel's, but an interrupt that comes just after the cell's own code does not cost the reply."""
+        """As ipykernel's, but no client waits for ever: not after an interrupt just past the cell's own code, and not
+        when the reply cannot be made (no memory is left): then this worker ends, and the front answers."""
         started, number = time.time(), int(self.shell.execution_count)
         try:
             await super().execute_request(stream, ident, parent)
@@ -143,6 +149,9 @@ class WorkerKernel(IPythonKernel):
             assert self.session is not None
             self.session.send(stream, "execute_reply", reply, parent, ident=ident)
             self._abort_queues(parent["header"].get("subshell_id"))
+        except Exception:
+            traceback.print_exc(file=sys.__stderr__)
+            os._exit(EXIT_NO_REPLY)
 
     def _commit(self, cell: Cell | None, reply: dict[str, Any]) -> dict[str, Any]:
         """Make the cell durable; a reply that cannot promise that is an error."""

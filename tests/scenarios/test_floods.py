@@ -69,15 +69,18 @@ def test_a_huge_allocation_is_the_cells_error(kernel: Kernel) -> None:
     assert_unharmed(kernel)
 
 
-def test_a_memory_limit_of_the_cells_own_ends_in_an_error(kernel: Kernel) -> None:
-    code = """
+@pytest.mark.parametrize("piece", [2**26, 2**20])
+def test_a_memory_limit_of_the_cells_own_ends_in_an_error(kernel: Kernel, piece: int) -> None:
+    """Whatever is left afterwards: with next to nothing not even a reply can be made, and the worker has to go."""
+    code = f"""
         import resource
         resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))
         data = []
-        while True: data.append(bytearray(2**26))
+        while True: data.append(bytearray({piece}))
     """
     result = kernel.run(code, timeout=60)
     assert result.status == "error"
+    kernel.run("data = None", timeout=60)  # the limit still holds for a worker that lived on; it may end only now
     assert_unharmed(kernel)
 
 
