@@ -33,6 +33,7 @@ from lambdakernel.state.arrays import (
     reduce_by_value,
     reduce_object_array,
 )
+from lambdakernel.state.caches import CACHE, entries_of, reduce_lru_cache
 from lambdakernel.state.classes import (
     ClassBook,
     build_class,
@@ -46,6 +47,8 @@ from lambdakernel.state.classes import (
 from lambdakernel.state.functions import LiveNamespace, ModuleGlobals, OtherGlobals, marker_for, reduce_function
 from lambdakernel.state.specials import REDUCERS, CannotMove, reduce_exception, why_living
 
+_TRIED = 1000
+"""Entries of a cache that are tried one by one when some of them cannot move; older ones are forgotten."""
 OUT_OF_BAND = 65536
 """Bytes from which a buffer is kept out of the stream: below, a blob of its own costs more than a copy."""
 
@@ -90,6 +93,7 @@ class Encoder(cp.Pickler):
         self.refs: set[str] = set()
         self.uses: set[str] = set()
         self.dynamic = False
+        self._is_trial = False
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
@@ -100,6 +104,8 @@ class Encoder(cp.Pickler):
             return self._function(obj)
         if isinstance(obj, type):
             return self._class(obj)
+        if kind is CACHE:
+            return self._cached(obj)
         if is_plain_array(obj):
             return reduce_array(obj, self._owners)
         if is_object_array(obj):
@@ -139,6 +145,22 @@ class Encoder(cp.Pickler):
             return reduce_class(cls, "".join(uid))  # an object of its own: a shared one would change the bytes
         self.uses.add(uid)
         return (hooks.class_by_uid, (uid,))
+
+    def _cached(self, wrapper: Any) -> Any:
+        """With what it remembers, but for what cannot move: a cache may forget."""
+        entries = entries_of(wrapper)
+        if entries and not self._is_trial and not self._can_move(entries):
+            entries = [entry for entry in entries[-_TRIED:] if self._can_move([entry])]
+        return reduce_lru_cache(wrapper, entries)
+
+    def _can_move(self, obj: Any) -> bool:
+        trial = Encoder(io.BytesIO(), self._live, self._book, ())
+        trial._is_trial = True
+        try:
+            trial.dump(obj)
+        except (Exception, RecursionError):
+            return False
+        return True
 
 
 def _keep_in_band(buffers: list[memoryview], buffer: pickle.PickleBuffer) -> bool:

@@ -8,12 +8,10 @@ function that refers to itself through a cell can be built.
 
 from __future__ import annotations
 
-import functools
 import importlib
 import marshal
 import sys
 import types
-from collections.abc import Callable
 from typing import Any
 
 from lambdakernel.state.hooks import live_namespace
@@ -110,13 +108,3 @@ def reduce_code(code: types.CodeType) -> tuple[Any, ...]:
 def reduce_cell(_cell: types.CellType) -> tuple[Any, ...]:
     """Empty: whoever owns the function that it belongs to fills it."""
     return (types.CellType, ())
-
-
-def reduce_lru_cache(wrapper: Any) -> tuple[Any, ...]:
-    """A cached function comes back with an empty cache; without this it would be a bare name in `__main__`."""
-    parameters = wrapper.cache_parameters()
-    return (make_lru_cache, (wrapper.__wrapped__, parameters["maxsize"], parameters["typed"]), dict(wrapper.__dict__))
-
-
-def make_lru_cache(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
-    return functools.lru_cache(maxsize=maxsize, typed=typed)(function)

@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from lambdakernel.state.functions import reduce_cell, reduce_code, reduce_lru_cache
+from lambdakernel.state.functions import reduce_cell, reduce_code
 
 
 class CannotMove(Exception):
@@ -144,9 +144,6 @@ REDUCERS: dict[type, Callable[[Any], Any]] = {
     typing.NewType: reduce_new_type,
     **{type(mark): reduce_mark for mark in (dataclasses.MISSING, dataclasses.KW_ONLY)},
 }
-
-LRU_CACHE: type = type(__import__("functools").lru_cache(len))
-REDUCERS[LRU_CACHE] = reduce_lru_cache
 
 _IN_MEMORY = (io.BytesIO, io.StringIO)
 _LIVING: tuple[type, ...] = (io.IOBase, threading.Thread, types.GeneratorType, types.CoroutineType, types.FrameType)

@@ -99,7 +99,32 @@ PROGRAMS: dict[str, list[str]] = {
     "lru_cache": [
         "import functools\n@functools.lru_cache(maxsize=None)\ndef fib(n): return n if n < 2 else fib(n-1) + fib(n-2)",
         "print(fib(30))",
-        "print(fib(31), fib.__wrapped__(2), fib.cache_parameters())",
+        "print(fib(31), fib.__wrapped__(2), fib.cache_parameters(), fib.cache_info())",
+    ],
+    "what a cache remembers": [
+        "import functools\nran = []\n@functools.lru_cache(maxsize=3)\ndef f(a, b=0, *, c=()):\n    ran.append(a)\n    return [a]",
+        "one = f(1); f(2, b=3); f(3, c='x'); f(1)",
+        "print(f(1) is one, f.cache_info(), ran)",
+        "f(4); print(f.cache_info(), ran)",
+        "f(2, b=3); f(1); print(f.cache_info(), ran, f(1) is one)",
+        "f.cache_clear(); print(f.cache_info())",
+        "f(1); print(f.cache_info(), ran)",
+    ],
+    "a cache by type": [
+        "import functools\n@functools.lru_cache(typed=True)\ndef f(*a, **k): return (a, k)",
+        "f(1); f(1.0); f(1, x=2); f(1, x=2.0); f(True); f()",
+        "f(1); f(1, x=2.0); print(f.cache_info())",
+        "print(f(1.0), f(True), f(), f.cache_info())",
+    ],
+    "a cached method": [
+        "import functools\nclass C:\n    def __init__(s, n): s.n = n\n    @functools.lru_cache\n    def twice(s, k): return s.n * k",
+        "c = C(4); print(c.twice(2), c.twice(2), C.twice.cache_info())",
+        "print(c.twice(2), C.twice.cache_info())",
+    ],
+    "a cached function that remembers itself": [
+        "import functools\n@functools.lru_cache\ndef f(g): return g",
+        "f(f); print(f.cache_info())",
+        "print(f(f) is f, f.cache_info())",
     ],
     "singledispatch": [
         "import functools\n@functools.singledispatch\ndef show(x): return 'any'",

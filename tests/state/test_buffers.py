@@ -330,7 +330,7 @@ def test_the_tracker_of_a_parent_says_nothing_in_a_child() -> None:
     tracking = Pages()
     if not tracking.works:
         pytest.skip("this kernel cannot tell which pages were written")
-    array = np.zeros(MIB)
+    array = np.frombuffer(mmap.mmap(-1, 8 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))  # with pages of its own
     place: Callable[[], tuple[int, int]] = lambda: (array.__array_interface__["data"][0], array.nbytes)  # noqa: E731
     assert tracking.arm(*place()) and tracking.written(*place()) == []
     assert in_child(lambda: (tracking.works, tracking.arm(*place()), tracking.written(*place()))) == (

@@ -169,3 +169,12 @@ def test_a_value_whose_loading_goes_wrong_harms_no_other(how: str, tmp_path: Pat
     with pytest.raises((ValueDamaged, KeyboardInterrupt)):
         cold(store, ["print(x)"])
     assert seen(cold(store, ["y.append(3); print(y)", "x = 1", "print(x, y)"]))[-1] == ("1 [2, 3]\n", "")
+
+
+def test_a_cache_forgets_what_cannot_move_and_nothing_else(tmp_path: Path) -> None:
+    define = "import functools\n@functools.cache\ndef f(n): return [n] if n < 2 else (m for m in [n])"
+    ran = cold(
+        tmp_path / "store",
+        [define, "one = f(1); next(f(3))", "print(f(1) is one, f.cache_info().currsize, next(f(3)))"],
+    )
+    assert ran[-1].shown == "True 1 3\n"
