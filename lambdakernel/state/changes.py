@@ -11,6 +11,7 @@ Theory of operation
 
 from __future__ import annotations
 
+import gc
 import types
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from typing import Any
 
 from lambdakernel.state.buffers import Buffers
 from lambdakernel.state.classes import ClassBook, is_notebook_class
-from lambdakernel.state.codec import Dump, dump, mutable_ids, unmarked
+from lambdakernel.state.codec import Dump, Memo, dump, mutable_ids, unmarked
 from lambdakernel.state.covariables import groups
 from lambdakernel.state.residents import culprit
 from lambdakernel.state.specials import CannotMove
@@ -27,6 +28,9 @@ from lambdakernel.state.units import Lost
 Item = tuple[str, str]
 """(`n`, name) or (`c`, identity of a class)."""
 _RETRIES = 3
+KEPT_TOGETHER = 1 << 16
+"""Bytes of a unit of several names above which a change of it does not ask whether they still share something: that
+would encode each of them alone, and then all of them again. They part when one of them is bound anew."""
 _ATOMS = (int, float, complex, bool, str, bytes, type(None), types.ModuleType, types.BuiltinFunctionType)
 
 
@@ -72,7 +76,7 @@ class Detector:
         self.units: dict[str, Live] = {}
         self._unit_of: dict[Item, str] = {}
         self._owner: dict[int, str] = {}
-        self._memos: list[dict[int, Any]] = []
+        self._memos: list[Memo] = []
         self._kept: dict[str, type] = {}
         """Classes that some unit here defines: the book holds none alive, and a definition must not be lost because
         no name or instance of it is loaded here."""
@@ -86,15 +90,24 @@ class Detector:
             self._unit_of[item] = unit.id
             if item[0] == "c" and (cls := self._book.get(item[1])) is not None:
                 self._kept[item[1]] = cls
-        self._own(unit, unit.ids)
+        ids, unit.ids = unit.ids, frozenset()
+        self._own(unit, ids)
 
     def _own(self, unit: Live, ids: frozenset[int]) -> None:
+        """Its objects are at `ids` now. Costs what differs."""
+        if unit.ids is ids or unit.ids == ids:
+            return
+        self._disown(unit, ids)
+        for address in ids - unit.ids:
+            self._owner[address] = unit.id
+        unit.ids = ids
+
+    def _disown(self, unit: Live, ids: frozenset[int]) -> None:
+        """Its objects are at none but `ids` any more."""
         for address in unit.ids - ids:
             if self._owner.get(address) == unit.id:
                 del self._owner[address]
-        unit.ids = ids
-        for address in ids:
-            self._owner[address] = unit.id
+        unit.ids &= ids
 
     def drop(self, unit_id: str) -> None:
         unit = self.units.pop(unit_id, None)
@@ -112,15 +125,20 @@ class Detector:
 
     def detect(self, suspects: Iterable[str], rebound: Iterable[str], gone: Iterable[str]) -> Changes:
         """The units to write. `suspects` are ids of live units; `rebound` and `gone` are names."""
+        collects = gc.isenabled()
+        gc.disable()  # a dump makes many small objects, none of them garbage; and a finalizer is the notebook's code
         try:
             return self._detect(set(suspects), list(rebound), list(gone))
         finally:
             self._memos.clear()
+            if collects:
+                gc.enable()
 
     def _detect(self, suspects: set[str], rebound: list[str], gone: list[str]) -> Changes:
         moved = {("n", name) for name in [*rebound, *gone]}
         broken = {owner for item in moved if (owner := self._unit_of.get(item)) is not None}
         ready: dict[Item, tuple[Dump, frozenset[int]]] = {}
+        whole: dict[str, tuple[Dump, frozenset[int]]] = {}
         same: dict[str, frozenset[int]] = {}
         loose: list[Item] = [("n", name) for name in rebound]
         for unit_id in sorted(suspects - broken):
@@ -134,22 +152,26 @@ class Detector:
                 same[unit_id] = found[1]
             else:
                 broken.add(unit_id)
+                if found is not None and len(unit.items) > 1 and len(found[0].head) > KEPT_TOGETHER:
+                    whole[unit_id] = found
         broken |= self._now_shared(same)
-        for unit_id in sorted(broken):
+        for unit_id in sorted(broken - whole.keys()):
             loose += [item for item in self.units[unit_id].items if item not in moved]
-        return self._regroup(loose, ready, broken, moved)
+        return self._regroup(loose, ready, whole, broken, moved)
 
     def _now_shared(self, same: dict[str, frozenset[int]]) -> set[str]:
         """Of the units whose bytes are as before, those that hold an object of another unit now, and that other:
         `K.items = a` where both were empty lists changes no byte, but joins the two."""
-        for unit_id in same:
-            self._own(self.units[unit_id], frozenset())
+        moved = {unit_id: ids for unit_id, ids in same.items() if ids != self.units[unit_id].ids}
+        for unit_id, ids in moved.items():
+            self._disown(self.units[unit_id], ids)
         found: set[str] = set()
-        for unit_id, ids in same.items():
-            others = {self._owner[address] for address in ids if address in self._owner}
+        for unit_id, ids in moved.items():
+            unit = self.units[unit_id]
+            others = {self._owner[address] for address in ids - unit.ids if address in self._owner}
             if others:
                 found |= others | {unit_id}
-            self._own(self.units[unit_id], ids)
+            self._own(unit, ids)
         return found
 
     def is_atom(self, unit: Live) -> bool:
@@ -161,12 +183,15 @@ class Detector:
         self,
         loose: list[Item],
         ready: dict[Item, tuple[Dump, frozenset[int]]],
+        whole: dict[str, tuple[Dump, frozenset[int]]],
         broken: set[str],
         moved: set[Item],
     ) -> Changes:
         changes = Changes()
         alone: dict[Item, tuple[Dump, frozenset[int]]] = {}
         queue = list(dict.fromkeys(loose))
+        for kept, _ in whole.values():
+            queue += [c for c in self._new_classes(kept, alone) if c not in queue]
         while queue:
             item = queue.pop(0)
             found = ready.get(item) or self._try((item,))
@@ -176,10 +201,13 @@ class Detector:
             alone[item] = found
             queue += [c for c in self._new_classes(found[0], alone) if c not in queue]
         shared: dict[Item, frozenset[int]] = {item: ids for item, (_, ids) in alone.items()}
+        shared |= {("u", unit_id): ids for unit_id, (_, ids) in whole.items()}
         for unit_id in self._neighbours(shared, broken):
             shared[("u", unit_id)] = self.units[unit_id].ids
         for group in groups(self._with_cycles(shared, alone)):
-            if any(kind != "u" for kind, _ in group):
+            if group[0][1] in whole and len(group) == 1:
+                changes.written.append(Written(self.units[group[0][1]].items, whole[group[0][1]][0]))
+            elif any(kind != "u" or key in whole for kind, key in group):
                 changes.written.append(self._together(group, alone))
         self._account(changes, broken, moved)
         return changes
@@ -297,7 +325,7 @@ class Detector:
 
     def encode(
         self, items: tuple[Item, ...], marks: Sequence[bytes] = (), mark: Callable[[memoryview], bytes] = unmarked
-    ) -> tuple[Dump, dict[int, Any]]:
+    ) -> tuple[Dump, Memo]:
         """`items` as one value, and the memo of its dump. Changes nothing here."""
         classes = {key: cls for kind, key in items if kind == "c" and (cls := self._book.get(key)) is not None}
         names = {key: self._live[key] for kind, key in items if kind == "n"}

@@ -7,6 +7,8 @@ structure is found. Measured on object graphs, the Python-level reducer costs ab
 
 from __future__ import annotations
 
+import copyreg
+import enum
 import functools
 import io
 import pickle
@@ -49,6 +51,8 @@ from lambdakernel.state.specials import REDUCERS, CannotMove, reduce_exception, 
 
 _TRIED = 1000
 """Entries of a cache that are tried one by one when some of them cannot move; older ones are forgotten."""
+Memo = dict[int, tuple[int, Any]]
+"""What a dump met: by address, when, and the object."""
 OUT_OF_BAND = 65536
 """Bytes from which a buffer is kept out of the stream: below, a blob of its own costs more than a copy."""
 
@@ -80,6 +84,9 @@ class Encoder(cp.Pickler):
 
     def __init__(self, file: io.BytesIO, live: dict[str, Any], book: ClassBook, roots: Sequence[type]) -> None:
         self.buffers: list[memoryview] = []
+        # cloudpickle's is a chain of two in Python, which the pickler would ask for every object
+        table: Any = {**copyreg.dispatch_table, **cp.Pickler._dispatch_table}
+        self.dispatch_table = table
         # no method of its own: that would be a cycle, which keeps what it met alive until it is collected
         super().__init__(file, protocol=5, buffer_callback=functools.partial(_keep_in_band, self.buffers))
         self._live = live
@@ -90,6 +97,8 @@ class Encoder(cp.Pickler):
         self._owners = Owners()
         self._block = block_type()
         self._living: dict[type, str] = {}
+        self._plain: set[type] = set()
+        """Types that pickle as they do by themselves."""
         self.refs: set[str] = set()
         self.uses: set[str] = set()
         self.dynamic = False
@@ -97,6 +106,8 @@ class Encoder(cp.Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
+        if kind in self._plain:
+            return NotImplemented
         reducer = REDUCERS.get(kind)
         if reducer is not None:
             return reducer(obj)
@@ -123,6 +134,8 @@ class Encoder(cp.Pickler):
             return reduce_exception(obj)
         if makes_itself(kind):
             return reduce_without_new(obj)
+        if kind.__module__ != "numpy":
+            self._plain.add(kind)  # what was asked above, but for arrays, has one answer for all objects of a type
         return NotImplemented
 
     def _function(self, function: types.FunctionType) -> Any:
@@ -178,8 +191,8 @@ def dump(
     roots: Sequence[type] = (),
     marks: Sequence[bytes] = (),
     mark: Callable[[memoryview], bytes] = xxhash.xxh3_128_digest,
-) -> tuple[Dump, dict[int, Any]]:
-    """`obj` as bytes, and the memo of the dump (address to object), which keeps addresses valid while it is held.
+) -> tuple[Dump, Memo]:
+    """`obj` as bytes, and the memo of the dump, which keeps addresses valid while it is held.
 
     `marks` stand for the content of its buffers where they are known; else `mark` is asked for them.
 
@@ -189,7 +202,7 @@ def dump(
     file = io.BytesIO()
     encoder = Encoder(file, live, book, roots)
     encoder.dump(obj)
-    memo: dict[int, Any] = {address: entry[1] for address, entry in encoder.memo.copy().items()}
+    memo: Memo = encoder.memo.copy()
     head = file.getvalue()
     if id(live) in memo:
         raise CannotMove(live, "the namespace itself")
@@ -215,29 +228,50 @@ _IMMUTABLE_MODULES = frozenset(
 )
 
 
-def mutable_ids(memo: dict[int, Any], live: dict[str, Any]) -> frozenset[int]:
+def mutable_ids(memo: Memo, live: dict[str, Any]) -> frozenset[int]:
     """Addresses in `memo` of objects that two names could share and one could change.
 
     Objects that the dump made itself (a state that `__reduce__` returned) are told by their count of references.
     """
-    found = set()
-    generic = getattr(sys.modules.get("numpy"), "generic", ())
-    dtype = getattr(sys.modules.get("numpy"), "dtype", ())
-    for address, obj in memo.items():
-        if isinstance(obj, (_IMMUTABLE, generic, dtype)):
-            continue
-        if isinstance(obj, types.FunctionType) and obj.__globals__ is not live:
-            continue
-        if type(obj).__module__ in _IMMUTABLE_MODULES or sys.getrefcount(obj) <= _TEMPORARY:
-            continue
-        found.add(address)
-        found.update(map(id, owners(obj)))
+    objects = [entry[1] for entry in memo.values()]
+    kinds = list(map(type, objects))
+    sharing = {kind: _sharing(kind) for kind in set(kinds)}
+    able = {kind for kind, how in sharing.items() if how is not _Sharing.NONE}
+    counts = map(sys.getrefcount, objects)  # by what is written in C: this sees every object of a dump
+    found = {at for at, kind, count in zip(memo, kinds, counts, strict=True) if kind in able and count > _TEMPORARY}
+    special = {kind for kind in able if sharing[kind] is not _Sharing.PLAIN}
+    for obj in [obj for obj, kind in zip(objects, kinds, strict=True) if kind in special] if special else ():
+        if sharing[type(obj)] is _Sharing.ARRAY:
+            found.update(map(id, owners(obj)))
+        elif obj.__globals__ is not live:
+            found.discard(id(obj))
     return frozenset(found)
+
+
+class _Sharing(enum.Enum):
+    """What two names that hold one object of a type have in common."""
+
+    NONE = "nothing that could change"
+    PLAIN = "the object"
+    FUNCTION = "the object, if it is the notebook's"
+    ARRAY = "the object, and the memory that it looks into"
+
+
+def _sharing(kind: type) -> _Sharing:
+    np = sys.modules.get("numpy")
+    immutable = (*_IMMUTABLE, *((np.generic, np.dtype) if np is not None else ()))
+    if issubclass(kind, immutable) or kind.__module__ in _IMMUTABLE_MODULES:
+        return _Sharing.NONE
+    if issubclass(kind, types.FunctionType):
+        return _Sharing.FUNCTION
+    return _Sharing.ARRAY if np is not None and kind is np.ndarray else _Sharing.PLAIN
 
 
 def _count_of_temporary() -> int:
     """References that an object has which nothing but a memo holds, counted as `mutable_ids` counts."""
-    return next(sys.getrefcount(obj) for _, obj in {0: object()}.items())
+    memo = {0: (0, object())}
+    objects = [entry[1] for entry in memo.values()]
+    return next(map(sys.getrefcount, objects))
 
 
 class Decoder(pickle.Unpickler):

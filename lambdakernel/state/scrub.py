@@ -46,7 +46,7 @@ def examine(detector: Detector, live: dict[str, Any], book: ClassBook, known: fr
             continue
         if found.fingerprint[0] != unit.fingerprint[0]:
             changed.append(unit_id)
-        new = {kind: obj for obj in memo.values() if (kind := kind_of(type(obj))) not in known | kinds}
+        new = {kind: obj for _, obj in memo.values() if (kind := kind_of(type(obj))) not in known | kinds}
         new = {kind: obj for kind, obj in new.items() if _makes_own_bytes(type(obj))}
         if new:
             untrue |= _verify(unit, found, new, live, book)
