@@ -24,6 +24,7 @@ from kvs.errors import (
     StoreFull,
     StoreUnusable,
 )
+from kvs.history import History, Moment, Past, VersionGone
 from kvs.replica import Collected, Commit, Replica, Value, Version
 from kvs.settings import Settings
 from kvs.settings import from_env as settings_from_env
@@ -37,12 +38,15 @@ __all__ = [
     "Collected",
     "Commit",
     "Dot",
+    "History",
     "HybridClock",
     "KvsError",
     "LaneInfo",
     "LaneLost",
+    "Moment",
     "MultiValue",
     "NotAuthentic",
+    "Past",
     "ReadOnlyReplica",
     "Replica",
     "Settings",
@@ -57,6 +61,7 @@ __all__ = [
     "StoreUnusable",
     "Value",
     "Version",
+    "VersionGone",
     "VersionVector",
     "open",
     "settings_from_env",

@@ -68,7 +68,8 @@ class ResidentLost(LambdaKernelError):
         culprit = f"{path} is {reason}" if path != name else f"it is {reason}"
         super().__init__(
             f"{name} is gone: {culprit} ({type_name}), which cannot leave the process that made it, and {worker} has"
-            f" ended. It was made by {where}: run that cell again, bind {name} anew, or `del {name}`."
+            f" ended. It was made by {where}: `%replay {name}` runs that cell again. Or bind {name} anew, or"
+            f" `del {name}`."
         )
         self.name, self.path, self.cell = name, path, cell
 

@@ -55,6 +55,25 @@ def is_plain_array(obj: Any) -> bool:
     return np is not None and type(obj) is np.ndarray and not obj.dtype.hasobject
 
 
+def memory_of(obj: Any) -> memoryview | None:
+    """All the memory that a plain array looks into, its base's included; None for anything else, and for an array
+    that does not own one whole piece of it."""
+    if not is_plain_array(obj):
+        return None
+    root = next(reversed(owners(obj)), obj)
+    if isinstance(root, bytearray):
+        return memoryview(root)
+    if not is_plain_array(root) or not _is_contiguous(root) or not root.nbytes:
+        return None
+    return memoryview(root.ravel(order="K").view("u1"))
+
+
+def array_identity(array: Any) -> tuple[Any, ...]:
+    """What two arrays have in common if one can stand for the other, but for the bytes in memory."""
+    place = array.__array_interface__["data"]
+    return (place, array.dtype, array.shape, array.strides, array.flags.writeable, *map(id, owners(array)))
+
+
 def reduce_array(array: Any, owners: Owners) -> tuple[Any, ...]:
     owner = owners.owner_of(array)
     if owner is array:

@@ -1,4 +1,4 @@
-"""Ambient state as it was when this process began: where an item goes back to that no cell had changed yet."""
+"""What was so when this process began: where ambient state goes back to that no cell had changed yet."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import os
 import pickle
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from lambdakernel.state.ambient import Ambient
+from lambdakernel.state.bindings import SHOWN
 
 
 class Beginning:
     """To be made before any of a session's ambient state is taken over."""
 
-    def __init__(self, registry: Sequence[Ambient]) -> None:
+    def __init__(self, registry: Sequence[Ambient], live: Mapping[str, Any]) -> None:
+        self.shown = {name: live[name] for name in SHOWN if name in live}
+        """What the shell binds `_`, `__` and `___` to before anything is shown."""
         self._registry = {item.name: item for item in registry}
         self._values = {item.name: item.capture() for item in registry}
         self._environ = dict(os.environ)

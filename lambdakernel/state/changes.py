@@ -2,7 +2,9 @@
 
 Theory of operation
 - An *item* is a name or a class of the notebook. A *unit* is a set of items that share mutable structure.
-- Suspects are the units that the cell could reach. One that dumps to the same bytes as before is unchanged.
+- Suspects are the units that the cell could reach. One whose snapshot says so is surely unchanged; one that dumps to
+  the same bytes as before is unchanged as well.
+- A snapshot is taken before its dump: what another thread changes between the two is seen by the next check.
 - Items that were bound anew, or whose unit changed or lost a member, are *loose*: each is dumped alone, and the objects
   that its dump met say what it shares with the others, and with units that nobody suspected. What shares is dumped
   together, so that one memo keeps its structure.
@@ -17,10 +19,13 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lambdakernel.state import graph
+from lambdakernel.state.arrays import array_identity, memory_of
 from lambdakernel.state.buffers import Buffers
 from lambdakernel.state.classes import ClassBook, is_notebook_class
 from lambdakernel.state.codec import Dump, Memo, dump, mutable_ids, unmarked
 from lambdakernel.state.covariables import groups
+from lambdakernel.state.graph import Snapshot
 from lambdakernel.state.residents import culprit
 from lambdakernel.state.specials import CannotMove
 from lambdakernel.state.units import Lost
@@ -44,6 +49,8 @@ class Live:
     ids: frozenset[int] = frozenset()
     uses: frozenset[str] = frozenset()
     """Identities of the classes that it refers to."""
+    snapshot: Snapshot | None = field(repr=False, default=None)
+    """Of the values that `fingerprint` and `ids` are of; None if a dump must tell."""
 
 
 @dataclass(slots=True)
@@ -84,13 +91,17 @@ class Detector:
     # -- units that are live
 
     def add(self, unit: Live) -> None:
-        self.drop(unit.id)
+        """Know `unit`, in place of one with its id."""
+        ids, unit.ids = unit.ids, frozenset()
+        before = self.units.get(unit.id)
+        if before is not None:
+            unit.ids, before.ids = before.ids, frozenset()
+            self.drop(unit.id)
         self.units[unit.id] = unit
         for item in unit.items:
             self._unit_of[item] = unit.id
             if item[0] == "c" and (cls := self._book.get(item[1])) is not None:
                 self._kept[item[1]] = cls
-        ids, unit.ids = unit.ids, frozenset()
         self._own(unit, ids)
 
     def _own(self, unit: Live, ids: frozenset[int]) -> None:
@@ -140,21 +151,25 @@ class Detector:
         ready: dict[Item, tuple[Dump, frozenset[int]]] = {}
         whole: dict[str, tuple[Dump, frozenset[int]]] = {}
         same: dict[str, frozenset[int]] = {}
+        looks: dict[str, Snapshot | None] = {}
         loose: list[Item] = [("n", name) for name in rebound]
         for unit_id in sorted(suspects - broken):
             unit = self.units[unit_id]
-            if self.is_atom(unit):
+            if self.is_atom(unit) or self._is_surely_same(unit):
                 continue
             found = self._try(unit.items)
             if found is not None and len(unit.items) == 1:
                 ready[unit.items[0]] = found
             if found is not None and found[0].fingerprint == unit.fingerprint:
                 same[unit_id] = found[1]
+                looks[unit_id] = found[0].snapshot
             else:
                 broken.add(unit_id)
                 if found is not None and len(unit.items) > 1 and len(found[0].head) > KEPT_TOGETHER:
                     whole[unit_id] = found
         broken |= self._now_shared(same)
+        for unit_id in looks.keys() - broken:
+            self.units[unit_id].snapshot = looks[unit_id]
         for unit_id in sorted(broken - whole.keys()):
             loose += [item for item in self.units[unit_id].items if item not in moved]
         return self._regroup(loose, ready, whole, broken, moved)
@@ -173,6 +188,10 @@ class Detector:
                 found |= others | {unit_id}
             self._own(unit, ids)
         return found
+
+    def _is_surely_same(self, unit: Live) -> bool:
+        """Its ids are as they were, then: no object of another unit can have come in without a reference to it."""
+        return unit.snapshot is not None and unit.snapshot.is_unchanged([self._live.get(key) for _, key in unit.items])
 
     def is_atom(self, unit: Live) -> bool:
         """A single name bound to something that cannot change."""
@@ -252,7 +271,10 @@ class Detector:
 
     def _neighbours(self, shared: dict[Item, frozenset[int]], broken: set[str]) -> list[str]:
         """Units that no one suspected and that hold an object which a loose item met."""
-        met = {self._owner[address] for ids in shared.values() for address in ids if address in self._owner}
+        met: set[str] = set()
+        for (kind, key), ids in shared.items():
+            unknown = ids - self.units[key].ids if kind == "u" else ids  # what a unit has owned, no other has
+            met.update(self._owner[address] for address in unknown if address in self._owner)
         return sorted(met - broken)
 
     def _together(self, group: list[Item], alone: dict[Item, tuple[Dump, frozenset[int]]]) -> Written:
@@ -291,6 +313,7 @@ class Detector:
         if written.dump is None or written.items != unit.items or written.dump.fingerprint != unit.fingerprint:
             return False
         self._own(unit, written.dump.ids)
+        unit.snapshot = written.dump.snapshot
         return True
 
     # -- dumping
@@ -314,14 +337,28 @@ class Detector:
         self._memos.clear()
         if found is not None:
             unit.fingerprint = found[0].fingerprint
+            unit.snapshot = found[0].snapshot
             self._own(unit, found[1])
 
     def dump(self, items: tuple[Item, ...], marks: Sequence[bytes] = ()) -> tuple[Dump, frozenset[int]]:
+        look = self._look(items)
         found, memo = self.encode(items, marks, self._buffers.mark)
+        found.snapshot = look
         self._memos.append(memo)
         ids = mutable_ids(memo, self._live)
         found.ids = ids
         return found, ids
+
+    def _look(self, items: tuple[Item, ...]) -> Snapshot | None:
+        """What names look like now; None with a class among `items`: snapshots compare classes by identity."""
+        if not graph.FAST or any(kind == "c" for kind, _ in items):
+            return None
+        return graph.snapshot([self._live[key] for _, key in items], self._live, leaf=self._token)
+
+    def _token(self, obj: Any) -> object | None:
+        """What an array is compared by: where and what it is, and what stands for the memory that it looks into."""
+        memory = memory_of(obj)
+        return None if memory is None else (array_identity(obj), self._buffers.mark(memory))
 
     def encode(
         self, items: tuple[Item, ...], marks: Sequence[bytes] = (), mark: Callable[[memoryview], bytes] = unmarked

@@ -47,6 +47,7 @@ from lambdakernel.state.classes import (
     reduce_without_new,
 )
 from lambdakernel.state.functions import LiveNamespace, ModuleGlobals, OtherGlobals, marker_for, reduce_function
+from lambdakernel.state.graph import Snapshot
 from lambdakernel.state.specials import REDUCERS, CannotMove, reduce_exception, why_living
 
 _TRIED = 1000
@@ -73,6 +74,8 @@ class Dump:
     """Identities of the classes that it refers to."""
     ids: frozenset[int] = field(repr=False, default=frozenset())
     """Addresses of the mutable objects in it, for finding shared structure; valid while they live."""
+    snapshot: Snapshot | None = field(repr=False, compare=False, default=None)
+    """What its values looked like just before; None if they are not understood."""
 
     @property
     def nbytes(self) -> int:

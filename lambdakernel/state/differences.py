@@ -9,8 +9,7 @@ import kvs
 from kvs.history import Past
 from lambdakernel.errors import LambdaKernelError
 from lambdakernel.state.aside import Aside
-from lambdakernel.state.bindings import is_output
-from lambdakernel.state.timeline import Timeline
+from lambdakernel.state.timeline import Timeline, variables
 from lambdakernel.state.units import Unit
 
 SMALL_NBYTES = 1 << 20
@@ -44,10 +43,9 @@ def differences(timeline: Timeline, first: kvs.VersionVector, second: kvs.Versio
     one, two = (Aside(past, timeline.keys) for past in pasts)
     unknown = {name: why for past in pasts for name, why in _unreadable(past, timeline)}
     found = [Difference(name, "unknown", why=why) for name, why in unknown.items()]
-    for name in {*one.catalogue.names, *two.catalogue.names} - unknown.keys():
-        if not is_output(name):
-            difference = _difference(name, one, two)
-            found += [difference] if difference is not None else []
+    for name in variables([*one.catalogue.names, *two.catalogue.names]) - unknown.keys():
+        difference = _difference(name, one, two)
+        found += [difference] if difference is not None else []
     return sorted(found, key=lambda difference: difference.name)
 
 

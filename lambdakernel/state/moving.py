@@ -25,7 +25,7 @@ from lambdakernel.state.changes import Detector
 from lambdakernel.state.classes import ClassBook
 from lambdakernel.state.loader import Loader
 from lambdakernel.state.residents import is_lost
-from lambdakernel.state.timeline import Timeline
+from lambdakernel.state.timeline import Timeline, variables
 from lambdakernel.state.units import Keys, Lost, Unit
 
 NOTHING_LEFT = "what held it"
@@ -105,7 +105,7 @@ class Mover:
             if unit is not None and unit.resident is not None:
                 why = msgspec.structs.replace(unit.resident, worker=NOTHING_LEFT)
                 writes[record] = kvs.Value(msgspec.structs.replace(unit, resident=why).to_bytes())
-                plan.lost |= {name: _why(why) for name in unit.names if not is_output(name)}
+                plan.lost |= {name: _why(why) for name in variables(unit.names)}
             elif unit is not None and value is not None:
                 for ref in value.blobs:
                     past.open_blob(ref).release()
@@ -161,7 +161,7 @@ class Mover:
     # -- doing
 
     def apply(self, plan: Plan, keys: Keys) -> None:
-        """The store has it: make this process agree."""
+        """The store has it: make this process agree. What was broken off is done by doing it again."""
         loaded = {name for name in plan.names if name in self._parts.live}
         for unit_id in plan.units:
             self._parts.detector.drop(unit_id)
@@ -171,7 +171,7 @@ class Mover:
         self._parts.catalogue.read(self._parts.replica, keys)
         for uid, names in plan.extras.items():
             cls = self._parts.book.get(uid)
-            for name in names if cls is not None else ():
+            for name in names & vars(cls).keys() if cls is not None else ():
                 type.__delattr__(cls, name)
         for uid in plan.extras:
             if (unit := self._parts.catalogue.of_class(uid)) is not None:
@@ -190,6 +190,7 @@ class Mover:
             for short in SHOWN if name in live else ():
                 if short in live and live[short] is live[name]:
                     del live[short]
+                    live.update({n: value for n, value in self._start.shown.items() if n == short})
 
 
 def _prefixes(keys: Keys) -> tuple[bytes, ...]:

@@ -60,7 +60,7 @@ class Namespace:
         self._buffers = Buffers()
         self._detector = Detector(live, self._book, worker, self._buffers)
         registry = tuple(default_ambient() if ambient is None else ambient)
-        self._start, self._ambient = Beginning(registry), AmbientState(registry)
+        self._start, self._ambient = Beginning(registry, live), AmbientState(registry)
         self._catalogue = Catalogue()
         self._loader = Loader(live, replica, self._catalogue, self._bindings, self._detector, self._book, self._buffers)
         self._epoch = 1
@@ -103,6 +103,7 @@ class Namespace:
         for unit_id, unit in before.items():
             if self._catalogue.units.get(unit_id) != unit:
                 self._detector.drop(unit_id)
+                self._loader.layers.pop(unit_id, None)  # they made up the version before
                 self._loader.forget(set(unit.names))
 
     # -- before a cell
@@ -273,15 +274,18 @@ class Namespace:
         gone: Sequence[str],
     ) -> None:
         """The store has it: remember it as the state to compare with."""
+        written_anew = {unit.id for unit in units}
         for unit_id in [*changes.emptied, *(u for w in changes.written for u in w.replaces)]:
-            self._detector.drop(unit_id)
+            if unit_id not in written_anew:
+                self._detector.drop(unit_id)
             self._catalogue.remove(unit_id)
             self._loader.layers.pop(unit_id, None)
         for written, unit, buffers in zip(changes.written, units, layers, strict=True):
             self._catalogue.add(unit, dot)
             self._loader.layers[unit.id] = buffers
             ids = written.dump.ids if written.dump is not None else frozenset()
-            self._detector.add(Live(unit.id, written.items, unit.fingerprint, ids, frozenset(unit.uses)))
+            look = written.dump.snapshot if written.dump is not None else None
+            self._detector.add(Live(unit.id, written.items, unit.fingerprint, ids, frozenset(unit.uses), look))
             self._bindings.remember(unit.names)
             views = written.dump.buffers if written.dump is not None else []
             for view, mark, refs in zip(views, unit.fingerprint[1:], buffers, strict=False):

@@ -19,6 +19,7 @@ HARMLESS_MAGICS = frozenset(
     """time timeit prun matplotlib pip conda uv cd pwd env set_env load_ext reload_ext config bash sh html HTML
     javascript js latex svg markdown writefile alias automagic colors system sx ls cat mkdir rm cp mv head tail
     capture precision xmode pdb pprint parallel namespace workers epochs gui lsmagic magic quickref
+    log undo redo checkout diff replay
     pinfo pinfo2 psource pdoc pfile pdef""".split()
 )
 """Magics that touch only names that their text spells."""

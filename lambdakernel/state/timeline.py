@@ -25,6 +25,9 @@ from lambdakernel.state.cells import Cell, Note
 from lambdakernel.state.units import Keys, Unit, unit_of
 
 Kind = Literal["undo", "redo", "checkout"]
+_INCIDENTAL = frozenset({b"warnings", b"matplotlib.rcParams"})
+"""Ambient state that an import or a plot changes: it goes back with the rest, but makes no step of its own."""
+_KEPT = frozenset({"_", "_exit_code"})
 _TICK_S = 0.001
 """What the time of a commit may lie before the moment at which it was made."""
 
@@ -45,7 +48,7 @@ class Move:
 
     @classmethod
     def of_note(cls, data: bytes) -> Move | None:
-        said: dict[str, Any] | None = json.loads(data or b"{}").get("moved")
+        said: dict[str, Any] | None = json.loads(data).get("moved") if b'"moved"' in data else None
         return None if said is None else cls(said["kind"], int(said["by"]), kvs.Dot(*map(int, said["goal"])))
 
 
@@ -161,10 +164,10 @@ class Timeline:
         """Whether a cell changed something that its user would miss: more than what it showed."""
         if event.move is not None or (event.note is not None and event.note.restored):
             return bool(event.keys)
-        ours = event.cell is not None
-        return ours and (
-            any(key.startswith(self.keys.ambients) for key in event.keys) or self._changed_variables(event)
-        )
+        if event.cell is None:
+            return False
+        ambient = {key.removeprefix(self.keys.ambients) for key in event.keys if key.startswith(self.keys.ambients)}
+        return bool(ambient - _INCIDENTAL) or self._changed_variables(event)
 
     def redone(self) -> Event:
         """The undo that a redo takes back.
@@ -208,13 +211,13 @@ class Timeline:
         for unit in after:
             if self._only_showed(event, unit, before):
                 now -= set(unit.names)
-        return _variables(now), _variables(gone), any(unit.classes for unit in after)
+        return variables(now), variables(gone), any(unit.classes for unit in after)
 
     def _only_showed(self, event: Event, unit: Unit, before: list[Unit]) -> bool:
         """Whether a unit was written because an output shows it now, or no more, and its variables are as before."""
-        names = _variables(unit.names)
+        names = variables(unit.names)
         old = [other for other in before if not names.isdisjoint(other.names)]
-        if len(old) != 1 or _variables(old[0].names) != names or set(old[0].names) == set(unit.names):
+        if len(old) != 1 or variables(old[0].names) != names or set(old[0].names) == set(unit.names):
             return False
         try:
             sides = [Aside(self.history.at(vector), self.keys) for vector in (event.before, event.after)]
@@ -300,5 +303,6 @@ def _left_out(_: kvs.KvsError) -> None:
     """Its event has no note, and the log says so."""
 
 
-def _variables(names: Iterable[str]) -> set[str]:
-    return {name for name in names if not is_output(name)}
+def variables(names: Iterable[str]) -> set[str]:
+    """Those of `names` that are the user's: no outputs, and nothing that Python or the shell keep for themselves."""
+    return {name for name in names if not (is_output(name) or name in _KEPT or name.startswith("__"))}

@@ -20,13 +20,12 @@ import kvs
 from lambdakernel.errors import LambdaKernelError
 from lambdakernel.state import epochs
 from lambdakernel.state.beginning import Beginning
-from lambdakernel.state.bindings import is_output
 from lambdakernel.state.cells import Note
 from lambdakernel.state.differences import Difference, differences
 from lambdakernel.state.moving import Mover, Parts, Plan
 from lambdakernel.state.replay import Replay, State, replay
 from lambdakernel.state.residents import is_lost as is_lost_value
-from lambdakernel.state.timeline import Event, Kind, LogRow, Move, Timeline
+from lambdakernel.state.timeline import Event, Kind, LogRow, Move, Timeline, variables
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +153,11 @@ class Traveller:
                 self._parts.replica.publish(plan.writes, move.to_note(Note(self._epoch, shown=shown)))
         if plan.writes:
             self._parts.catalogue.shown = shown
-            self._mover.apply(plan, timeline.keys)
+            try:
+                self._mover.apply(plan, timeline.keys)
+            except BaseException:  # an interrupt, say: what is live must not stay what the store holds no more
+                self._mover.apply(plan, timeline.keys)
+                raise
         return self._moved(move, events, plan)
 
     def _moved(self, move: Move, events: list[Event], plan: Plan) -> Moved:
@@ -162,15 +165,11 @@ class Traveller:
         return Moved(
             move.kind,
             tuple(event.number for event in events),
-            _variables(plan.back),
+            tuple(sorted(variables(plan.back))),
             tuple(sorted(plan.classes)),
-            _variables(plan.names - plan.back - plan.lost.keys()),
+            tuple(sorted(variables(plan.names - plan.back - plan.lost.keys()))),
             tuple(f"{name} ({why})" for name, why in sorted(plan.lost.items())),
             tuple(f"{name} ({why})" for name, why in sorted(plan.dropped.items())),
             tuple(sorted(plan.ambient)),
             tuple(f"{name} ({failed[name]})" for name in sorted(plan.ambient) if name in failed),
         )
-
-
-def _variables(names: set[str]) -> tuple[str, ...]:
-    return tuple(sorted(name for name in names if not is_output(name)))

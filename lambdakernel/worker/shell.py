@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html import escape
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ from ipykernel.zmqshell import ZMQInteractiveShell
 import kvs
 from lambdakernel.errors import LambdaKernelError
 
+SHOWN = ("_", "__", "___")
 if TYPE_CHECKING:
     from lambdakernel.worker.durable import Durable
 
@@ -45,7 +48,8 @@ class WorkerShell(ZMQInteractiveShell):
         self.ran_as = cell_name
         if self.durable is not None:
             try:
-                self.durable.before(nodelist)
+                with self._outputs_followed():
+                    self.durable.before(nodelist)
             except (LambdaKernelError, kvs.KvsError, OSError) as e:
                 return self._refuse(e, kwargs.get("result"))
             self._tell_news()
@@ -79,8 +83,22 @@ class WorkerShell(ZMQInteractiveShell):
 
     def _load_all(self) -> None:
         if self.durable is not None and self.durable.namespace is not None:
-            self.durable.namespace.load_all()
+            with self._outputs_followed():
+                self.durable.namespace.load_all()
 
     def _load(self, expression: str) -> None:
         if self.durable is not None and self.durable.namespace is not None:
-            self.durable.namespace.load([expression.partition(".")[0]])
+            with self._outputs_followed():
+                self.durable.namespace.load([expression.partition(".")[0]])
+
+    @contextmanager
+    def _outputs_followed(self) -> Iterator[None]:
+        """`_`, `__` and `___` that are loaded are the last outputs, as if they had been shown here: the shell keeps
+        them apart, and binds new ones only while it finds in the namespace what it bound last."""
+        before = [self.user_ns.get(name) for name in SHOWN]
+        yield
+        for name, value in zip(SHOWN, before, strict=True):
+            loaded = self.user_ns.get(name)
+            if loaded is not value:
+                setattr(self.displayhook, name, loaded)
+                self.user_ns_hidden[name] = loaded

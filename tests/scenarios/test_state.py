@@ -266,6 +266,15 @@ def test_a_death_right_after_a_restart_does_not_bring_the_old_epoch_back(kernel:
 # -- cold
 
 
+def test_in_cold_mode_the_last_output_follows_what_is_shown(store: Path) -> None:
+    # `_` that came from the store was never bound anew: the shell did not know it as the one it had shown.
+    with running(store, session=SESSION, env={"LAMBDAKERNEL_COLD": "1"}) as kernel:
+        kernel.run("[1]")
+        assert kernel.run("'a' in globals() and 5").value == "False"
+        assert kernel.run("_").value == "False"
+        assert kernel.run("eval('_'), __").value == "(False, False)"
+
+
 def test_in_cold_mode_every_cell_has_a_fresh_worker_and_the_same_variables(store: Path) -> None:
     with running(store, session=SESSION, env={"LAMBDAKERNEL_COLD": "1"}) as kernel:
         pids = [kernel.value("__import__('os').getpid()") for _ in range(3)]

@@ -258,6 +258,19 @@ def test_two_workers_that_write_apart_both_prevail(tmp_path: Path) -> None:
     assert seen(cold(store, ["print(a, b)"])) == [("[1, 4] [2, 3]\n", "")]
 
 
+def test_a_buffer_is_not_taken_for_what_another_worker_has_replaced(tmp_path: Path) -> None:
+    """The blobs that this worker had loaded were found under the mark of the other's newer version."""
+    store = tmp_path / "store"
+
+    def work(worker: Worker) -> None:
+        worker.run("import numpy as np\nbig = np.arange(300_000.)")
+        in_child(lambda: cold(store, ["big = big * 2"]))
+        worker.run("other = np.arange(300_000.) * 2")
+
+    with_worker(store, work)
+    assert seen(cold(store, ["print(other[1], big[1])"])) == [("2.0 2.0\n", "")]
+
+
 @pytest.mark.parametrize("there", ["a.append('there')", "a = 'there'", "b = 'there'", "del a", "b = [a]", "c = a"])
 def test_all_see_one_winner_of_concurrent_writes_and_aliases_stay_whole(there: str, tmp_path: Path) -> None:
     store = tmp_path / "store"

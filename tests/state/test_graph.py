@@ -6,11 +6,14 @@ dictionary of their own, which is the `live` namespace of the snapshot.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import gc
+import importlib.util
 import os
 import pickle
 import random
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -272,7 +275,8 @@ OPAQUE = [
     "types.ModuleType('mine')", "globals()", "functools.lru_cache(len)", "__import__('threading').Lock()",
     "__import__('ctypes').c_int(1)", "type('Mine', (bytearray,), {})()", "eval('lambda: 1', {})",
     "datetime.datetime(2020, 1, 1, tzinfo=type('Zone', (datetime.tzinfo,), {})())", "weakref.ref(P)",
-    "__import__('operator').itemgetter(1)", "types.MappingProxyType({})", "__import__('numpy').zeros(3)",
+    "__import__('operator').itemgetter(1)", "__import__('time').localtime()", "__import__('os').stat('/')",
+    "types.MappingProxyType({})", "__import__('numpy').zeros(3)",
     "__import__('pandas').DataFrame({'a': [1]})",
 ]  # fmt: skip
 
@@ -501,6 +505,10 @@ class Node:
     """An instance with a dictionary."""
 
 
+class Items(list[Any]):
+    """A subclass of a container, with a dictionary."""
+
+
 class Slotted:
     """An instance with slots."""
 
@@ -515,7 +523,7 @@ def random_value(rng: random.Random, pool: list[Any]) -> Any:
 
 def random_object(rng: random.Random, pool: list[Any]) -> Any:
     values = [random_value(rng, pool) for _ in range(rng.randrange(4))]
-    kind = rng.randrange(7)
+    kind = rng.randrange(9)
     if kind == 0:
         return values
     if kind == 1:
@@ -532,16 +540,31 @@ def random_object(rng: random.Random, pool: list[Any]) -> Any:
         return slotted
     if kind == 5:
         return {rng.randrange(100) for _ in values}
-    return graph.OrderedDict((f"o{i}", value) for i, value in enumerate(values))
+    if kind == 6:
+        return collections.deque(values, rng.choice([None, 5]))
+    if kind == 7:
+        items = Items(values)
+        items.__dict__.update((f"i{i}", value) for i, value in enumerate(values[:2]))
+        return items
+    return collections.OrderedDict((f"o{i}", value) for i, value in enumerate(values))
 
 
 def mutate(rng: random.Random, target: Any, pool: list[Any]) -> None:
     value = random_value(rng, pool)
-    if isinstance(target, list):
+    if isinstance(target, Items) and rng.random() < 0.5:
+        mutate(rng, target.__dict__, pool)
+    elif isinstance(target, collections.deque):
+        rng.choice([
+            lambda: target.append(value), lambda: target.clear(), lambda: target.rotate(1),
+            lambda: target.extendleft([value, value]), lambda: target and target.popleft(),
+        ])()  # fmt: skip
+    elif isinstance(target, list):
         rng.choice([
             lambda: target.append(value), lambda: target.clear(), lambda: target.reverse(),
             lambda: target.__setitem__(slice(0, 1), [value]), lambda: target and target.pop(),
         ])()  # fmt: skip
+    elif isinstance(target, collections.OrderedDict) and target and rng.random() < 0.3:
+        target.move_to_end(rng.choice([*target]), last=rng.random() < 0.5)
     elif isinstance(target, dict):
         key = rng.choice([*target, "new"])
         rng.choice([
@@ -556,6 +579,9 @@ def mutate(rng: random.Random, target: Any, pool: list[Any]) -> None:
         setattr(target, rng.choice(["left", "right"]), value)
 
 
+MUTABLE = (list, dict, set, collections.deque, Node, Slotted)
+
+
 def fuzz(take: Take, seed: int, rounds: int) -> int:
     """Mutate a random graph; whenever its pickle differs, the snapshot must say so. The number of real changes."""
     rng = random.Random(seed)
@@ -566,7 +592,7 @@ def fuzz(take: Take, seed: int, rounds: int) -> int:
     root = [pool[-1], rng.choice(pool), rng.choice(pool)]
     del pool
     for _ in range(rounds):
-        reachable = [o for o in reach(root) if isinstance(o, (list, dict, set, Node, Slotted))]
+        reachable = [o for o in reach(root) if isinstance(o, MUTABLE)]
         before, dumped = take([root], {}), pickle.dumps(root)
         assert before is not None
         assert before.is_unchanged([root])
@@ -627,11 +653,49 @@ print(changes)
 def test_fuzz_under_a_debugging_allocator() -> None:
     """Freed memory is overwritten and its surroundings are checked: reading a dead object would not go unnoticed."""
     env = {**os.environ, "PYTHONMALLOC": "debug", "PYTHONDEVMODE": "1"}
-    root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-c", FUZZ, "60"]
-    out = subprocess.run(command, env=env, cwd=root, capture_output=True, text=True, timeout=100, check=False)
+    out = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert out.returncode == 0, out.stderr[-2000:]
     assert int(out.stdout) > 300
+
+
+# -- the build
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def build_hook() -> Any:
+    pytest.importorskip("hatchling", reason="the build backend, which pip brings for itself, is not installed")
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def source_tree(tmp_path: Path) -> Path:
+    (tmp_path / "lambdakernel/state").mkdir(parents=True)
+    shutil.copy(ROOT / "lambdakernel/state/_graph.c", tmp_path / "lambdakernel/state/_graph.c")
+    return tmp_path
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_the_extension_builds_without_a_warning(source_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CFLAGS", "-Wall -Wextra -Werror")
+    built = build_hook().build(source_tree)
+    assert sorted(path.name for path in built.parent.iterdir()) == sorted([built.name, "_graph.c"])
+
+
+@pytest.mark.parametrize("compiler", ["/no/such/compiler", "false"])
+def test_without_a_compiler_nothing_is_built_and_nothing_is_left(
+    source_tree: Path, monkeypatch: pytest.MonkeyPatch, compiler: str
+) -> None:
+    hook = build_hook()
+    monkeypatch.setenv("CC", compiler)
+    with pytest.raises(hook.CannotBuild, match=compiler):
+        hook.build(source_tree)
+    assert [path.name for path in (source_tree / "lambdakernel/state").iterdir()] == ["_graph.c"]
 
 
 # -- leaks

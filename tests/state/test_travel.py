@@ -251,6 +251,18 @@ def test_a_cell_that_only_showed_something_is_no_step(tmp_path: Path) -> None:
     assert (cells, values, error, after, alias) == ((2,), [1], "", [1, 2], True)
 
 
+def test_what_python_and_libraries_change_on_the_side_is_no_step(play: Play, tmp_path: Path) -> None:
+    lines = ["import warnings; a = 1", "__warningregistry__ = {}; _exit_code = 0", "_ = 5"]
+    lines += ["warnings.simplefilter('ignore')", "%undo", "print('a' in globals(), '_exit_code' in globals())"]
+    ran = play(tmp_path / "s", lines)
+    assert (
+        ran[4].moved.cells == (1,)
+        and ran[4].moved.removed == ("a", "warnings")
+        and ran[4].moved.ambient == ("warnings",)
+    )
+    assert ran[5].shown == "False False\n"
+
+
 def test_two_undos_in_a_row_go_back_twice_and_redos_come_forward_again(play: Play, tmp_path: Path) -> None:
     lines = [
         "a = 1",
@@ -364,6 +376,73 @@ def test_what_was_live_stays_live(tmp_path: Path) -> None:
         return list(worker.live["callback"]())
 
     assert with_worker(tmp_path / "s", work) == [1]
+
+
+def test_an_undo_that_the_store_refuses_changes_nothing_and_can_be_asked_for_again(tmp_path: Path) -> None:
+    def work(worker: Worker) -> tuple[Any, ...]:
+        worker.run("a = [1]; b = a")
+        worker.run("a.append(2)")
+        publish = worker.replica.publish
+        worker.replica.publish = refuse  # type: ignore[method-assign]
+        with pytest.raises(kvs.StoreFull), worker.namespace.travelling() as traveller:
+            traveller.undo()
+        worker.replica.publish = publish  # type: ignore[method-assign]
+        before = worker.run("print(a, a is b)").shown
+        step(worker, "%undo")
+        return before, worker.run("print(a, a is b)").shown
+
+    def refuse(*_: object, **__: object) -> None:
+        raise kvs.StoreFull("/nowhere")
+
+    assert with_worker(tmp_path / "s", work) == ("[1, 2] True\n", "[1] True\n")
+
+
+@pytest.mark.parametrize("where", ["bind", "load", "forget"])
+def test_an_interrupt_in_the_middle_leaves_what_is_live_and_what_is_stored_alike(where: str, tmp_path: Path) -> None:
+    def work(worker: Worker) -> tuple[Any, ...]:
+        worker.run("a = [1]; b = a\nclass C: n = 1\nc = C()")
+        worker.run("a.append(2); C.n = 2; C.extra = 1")
+        loader = worker.namespace._loader
+        real = getattr(loader, where)
+
+        def interrupted(*_: object) -> None:
+            setattr(loader, where, real)
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt), worker.namespace.travelling() as traveller:
+            setattr(loader, where, interrupted)
+            traveller.undo(by=3)
+        look = worker.run("print(a, a is b, C.n, hasattr(C, 'extra'), c.n)")
+        assert look.committed is not None
+        return look.shown, look.committed.written
+
+    assert with_worker(tmp_path / "s", work) == ("[1] True 1 False 1\n", ())
+    assert play_cold(tmp_path / "s", ["print(a, a is b, C.n, hasattr(C, 'extra'))"])[0].shown == "[1] True 1 False\n"
+
+
+def test_a_reader_cannot_go_back(tmp_path: Path) -> None:
+    play_warm(tmp_path / "s", ["a = 1", "a = 2"])
+    with pytest.raises(kvs.ReadOnlyReplica):
+        with_worker(tmp_path / "s", lambda worker: step(worker, "%undo"), reader=True)
+    assert play_cold(tmp_path / "s", ["print(a)"])[0].shown == "2\n"
+
+
+def test_the_cell_of_another_worker_is_undone_like_any_other(tmp_path: Path) -> None:
+    store = tmp_path / "s"
+
+    def work(worker: Worker) -> list[str]:
+        worker.run("a = [1]; b = [1]")
+        in_child(lambda: play_cold(store, ["a.append(2)"]))
+        worker.namespace.refresh()
+        shown = [worker.run("b.append(2); print(a, b)").shown]
+        for line in ("%undo", "%undo", "%redo"):
+            step(worker, line)
+            shown.append(worker.run("print(a, b)").shown)
+        return shown
+
+    shown = with_worker(store, work)
+    assert shown == ["[1, 2] [1, 2]\n", "[1, 2] [1]\n", "[1] [1]\n", "[1, 2] [1]\n"]
+    assert play_cold(store, ["print(a, b)"])[0].shown == shown[-1]
 
 
 # -- checkout
