@@ -18,7 +18,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$p" && break; done)
 
 # A stamp says what is installed; it is remade when what it was made from changes.
-SOURCES := pyproject.toml $(wildcard kernelspec/*)
+SOURCES := pyproject.toml hatch_build.py lambdakernel/state/_graph.c $(wildcard kernelspec/*)
 ROOT_FLAG := $(shell [ "$$(id -u)" = 0 ] && echo --allow-root)
 LAB_ARGS ?=
 TEST_ARGS ?=
@@ -47,7 +47,7 @@ bench: $(VENV)/.installed-test  ## run every benchmark; each prints its own base
 	[ $$found = 1 ] || echo "benchmarks/ holds none yet"
 
 clean:  ## remove .venv and everything that was built, but no notebook and no stored variable
-	rm -rf $(VENV) build dist tests/artifacts .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build dist tests/artifacts .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info lambdakernel/state/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:

@@ -191,7 +191,12 @@ class Detector:
 
     def _is_surely_same(self, unit: Live) -> bool:
         """Its ids are as they were, then: no object of another unit can have come in without a reference to it."""
-        return unit.snapshot is not None and unit.snapshot.is_unchanged([self._live.get(key) for _, key in unit.items])
+        if unit.snapshot is None:
+            return False
+        try:
+            return unit.snapshot.is_unchanged([self._live.get(key) for _, key in unit.items])
+        except Exception:  # an array that cannot be read: a dump will say so
+            return False
 
     def is_atom(self, unit: Live) -> bool:
         """A single name bound to something that cannot change."""
@@ -353,7 +358,10 @@ class Detector:
         """What names look like now; None with a class among `items`: snapshots compare classes by identity."""
         if not graph.FAST or any(kind == "c" for kind, _ in items):
             return None
-        return graph.snapshot([self._live[key] for _, key in items], self._live, leaf=self._token)
+        try:
+            return graph.snapshot([self._live[key] for _, key in items], self._live, leaf=self._token)
+        except Exception:
+            return None
 
     def _token(self, obj: Any) -> object | None:
         """What an array is compared by: where and what it is, and what stands for the memory that it looks into."""
