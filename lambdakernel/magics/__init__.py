@@ -7,15 +7,21 @@ from typing import Any
 
 def load(shell: Any, durable: Any, kernel: Any) -> None:
     """Register every magic with `shell`; `durable` and `kernel` are what they act on."""
+    from lambdakernel.magics.explicit import ExplicitMagics
     from lambdakernel.magics.namespace import NamespaceMagics
     from lambdakernel.magics.parallel import ParallelMagics
     from lambdakernel.magics.travel import TravelMagics
     from lambdakernel.magics.workers import WorkerMagics
 
-    shell.register_magics(NamespaceMagics(shell, durable))
-    shell.register_magics(TravelMagics(shell, durable))
-    shell.register_magics(WorkerMagics(shell, kernel))
-    shell.register_magics(ParallelMagics(shell, durable, kernel))
+    ours = (
+        NamespaceMagics(shell, durable),
+        TravelMagics(shell, durable),
+        WorkerMagics(shell, kernel),
+        ParallelMagics(shell, durable, kernel),
+    )
+    for magics in ours:
+        shell.register_magics(magics)
+    ExplicitMagics(shell, (name for magics in ours for name in magics.magics["line"]))
 
 
 __all__ = ["load"]

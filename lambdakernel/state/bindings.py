@@ -73,7 +73,7 @@ class Bindings:
             return False
         if name in SHOWN:
             return not self.shown_as(obj)
-        if isinstance(obj, str) and _INPUT.fullmatch(name):
+        if type(obj) is str and _INPUT.fullmatch(name):
             self._strong[name] = obj
             return False
         return isinstance(name, str)

@@ -129,6 +129,11 @@ class Detector:
             if self._unit_of.get(item) == unit_id:
                 del self._unit_of[item]
 
+    def distrust(self) -> None:
+        """Dump every unit again before it is called unchanged: it is no longer dumped as it was."""
+        for unit in self.units.values():
+            unit.snapshot = None
+
     def unit_of(self, item: Item) -> str | None:
         return self._unit_of.get(item)
 
@@ -400,7 +405,7 @@ class Detector:
         return Written(items, None, Lost(reason, path, type(part).__name__, self._worker))
 
     def _cannot(self, obj: Any) -> bool:
-        if isinstance(obj, type) and not is_notebook_class(obj):
+        if issubclass(type(obj), type) and not is_notebook_class(obj):
             return False
         try:
             dump(obj, self._live, self._book)

@@ -116,7 +116,9 @@ class Encoder(cp.Pickler):
             return reducer(obj)
         if kind is types.FunctionType:
             return self._function(obj)
-        if isinstance(obj, type):
+        if issubclass(kind, types.ModuleType):
+            return (hooks.main_module, ()) if vars(obj) is self._live else NotImplemented
+        if issubclass(kind, type):
             return self._class(obj)
         if kind is CACHE:
             return self._cached(obj)
@@ -126,14 +128,14 @@ class Encoder(cp.Pickler):
             return reduce_object_array(obj)
         if kind is ByValue:
             return reduce_by_value(obj.array)
-        if self._block is not None and isinstance(obj, self._block):
+        if self._block is not None and issubclass(kind, self._block):
             return reduce_block(obj)
         why = self._living.get(kind)
         if why is None:
             why = self._living[kind] = self._book.untrue.get(kind_of(kind)) or why_living(kind)
         if why:
             raise CannotMove(obj, why)
-        if isinstance(obj, BaseException):
+        if issubclass(kind, BaseException):
             return reduce_exception(obj)
         if makes_itself(kind):
             return reduce_without_new(obj)
@@ -305,6 +307,9 @@ class Decoder(pickle.Unpickler):
     def _live_namespace(self) -> dict[str, Any]:
         return self._live
 
+    def _main_module(self) -> types.ModuleType:
+        return sys.modules["__main__"]
+
     def _class_by_uid(self, uid: str) -> type:
         return self._book.get(uid) or self._class_of(uid)
 
@@ -327,6 +332,7 @@ class Decoder(pickle.Unpickler):
 
 _HOOKED: dict[str, Any] = {
     "live_namespace": Decoder._live_namespace,
+    "main_module": Decoder._main_module,
     "class_by_uid": Decoder._class_by_uid,
     "make_class": Decoder._make_class,
     "make_enum": Decoder._make_enum,

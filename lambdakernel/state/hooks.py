@@ -6,6 +6,7 @@ else they say where such a value belongs.
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 from lambdakernel.errors import LambdaKernelError
@@ -15,6 +16,11 @@ _TEXT = "this value belongs to a lambdakernel session and can be loaded by a wor
 
 def live_namespace() -> dict[str, Any]:
     """The namespace of the worker that loads: what functions of the notebook have as their globals."""
+    raise LambdaKernelError(_TEXT)
+
+
+def main_module() -> types.ModuleType:
+    """`__main__` of the worker that loads."""
     raise LambdaKernelError(_TEXT)
 
 

@@ -336,7 +336,9 @@ class Namespace:
     def take(self, findings: Findings) -> bool:
         """Whether the next commit has to do something for `findings`; it then looks at everything."""
         self._loaded_back.update(findings.kinds)
-        self._book.untrue.update(findings.untrue)
+        if findings.untrue:
+            self._book.untrue.update(findings.untrue)
+            self._detector.distrust()
         marks = {mark for unit in self._detector.units.values() for mark in unit.fingerprint[1:]}
         if findings.changed or findings.untrue or self._buffers.any_written(marks):
             self.touch_all()

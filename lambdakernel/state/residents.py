@@ -24,8 +24,15 @@ def culprit(name: str, obj: Any, cannot: Callable[[Any], bool]) -> tuple[str, An
     return path, obj
 
 
-def _parts(obj: Any) -> Iterator[tuple[str, Any]]:
-    """What `obj` holds, with the expression that reads it."""
+def _parts(obj: Any) -> list[tuple[str, Any]]:
+    """What `obj` holds, with the expression that reads it; nothing if it cannot be asked (a proxy of what is gone)."""
+    try:
+        return list(_parts_of(obj))
+    except Exception:
+        return []
+
+
+def _parts_of(obj: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(obj, dict):
         for key, value in list(obj.items())[:_BREADTH]:
             yield f"[{key!r:.40}]", value

@@ -149,6 +149,9 @@ class Durable:
             raise NotSaved(str(e)) from e
         except MemoryError as e:
             raise NotSaved("no memory is left to encode what changed; delete something and run a cell") from e
+        except Exception as e:  # code of a value that pretends to be another, most likely
+            self._kernel.log.exception("a commit failed")
+            raise NotSaved(f"{type(e).__name__}: {e}") from e
         self._uncollected_nbytes += committed.nbytes
         self._flush_later()
         self._scrub.later()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
@@ -9,10 +10,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ipykernel.zmqshell import ZMQInteractiveShell
+from IPython.core.interactiveshell import ExecutionResult
 
 import kvs
 from lambdakernel.errors import LambdaKernelError
 
+_FIRST_WORD = re.compile(r"\s*([^\W\d]\w*)")
 SHOWN = ("_", "__", "___")
 if TYPE_CHECKING:
     from lambdakernel.worker.durable import Durable
@@ -26,6 +29,7 @@ class NamespaceModule(ModuleType):
         durable = _durable_of(self)
         if durable is not None and durable.namespace is not None and not name.startswith("__"):
             durable.namespace.load([name])
+            durable.namespace.touch([name])  # whoever asked may change it
             if name in self.__dict__:
                 return self.__dict__[name]
         raise AttributeError(f"module '__main__' has no attribute {name!r}")
@@ -40,6 +44,10 @@ class WorkerShell(ZMQInteractiveShell):
     """See the module. `durable` is set by the kernel once the shell exists."""
 
     durable: Durable | None = None
+    last_execution_result: Any = ExecutionResult(None)
+    """Of the cell before; the first cell of a worker has had one too, elsewhere."""
+    _last_traceback: Any = None
+    """ipykernel reads it after any error, and IPython does not set it for a group of exceptions."""
     ran_as = ""
     """File name of the cell that ran last: computing it anew costs more than all else that is kept of a cell."""
 
@@ -54,6 +62,14 @@ class WorkerShell(ZMQInteractiveShell):
                 return self._refuse(e, kwargs.get("result"))
             self._tell_news()
         return bool(await super().run_ast_nodes(nodelist, cell_name, *args, **kwargs))
+
+    def transform_cell(self, raw_cell: str) -> str:
+        """As IPython does it, which asks whether a line begins with a variable or with the name of a magic: a variable
+        that is in the store is one."""
+        word = _FIRST_WORD.match(raw_cell)
+        if word is not None:
+            self._load(word[1])
+        return str(super().transform_cell(raw_cell))
 
     def _refuse(self, error: Exception, result: Any) -> bool:
         if result is not None:
