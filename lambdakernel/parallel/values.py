@@ -96,7 +96,7 @@ _ATOMS = (int, float, complex, bool, str, bytes, type(None), range)
 
 
 def _fingerprint(namespace: Namespace, value: Any) -> tuple[bytes, ...]:
-    return () if type(value) in _ATOMS else namespace.encode(value).fingerprint
+    return () if type(value) in _ATOMS else namespace.fingerprint(value)
 
 
 def _same_table(one: Any, other: Any) -> bool:

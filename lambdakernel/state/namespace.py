@@ -421,6 +421,14 @@ class Namespace:
         """
         return dump(value, self.live, self._book, mark=unmarked)[0]
 
+    def fingerprint(self, value: Any) -> tuple[bytes, ...]:
+        """Hashes of a value as it is encoded: equal as long as it is not changed. Costs the encoding.
+
+        Raises:
+            Exception: what `encode` raises.
+        """
+        return dump(value, self.live, self._book)[0].fingerprint
+
     def decode(self, head: bytes, buffers: Sequence[Any]) -> Any:
         """The value that another worker encoded.
 
