@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from lambdakernel.magics.explicit import ExplicitMagics
+from lambdakernel.magics.namespace import NamespaceMagics
+from lambdakernel.magics.parallel import ParallelMagics
+from lambdakernel.magics.travel import TravelMagics
+from lambdakernel.magics.workers import WorkerMagics
+
 
 def load(shell: Any, durable: Any, kernel: Any) -> None:
     """Register every magic with `shell`; `durable` and `kernel` are what they act on."""
-    from lambdakernel.magics.explicit import ExplicitMagics
-    from lambdakernel.magics.namespace import NamespaceMagics
-    from lambdakernel.magics.parallel import ParallelMagics
-    from lambdakernel.magics.travel import TravelMagics
-    from lambdakernel.magics.workers import WorkerMagics
-
     ours = (
         NamespaceMagics(shell, durable),
         TravelMagics(shell, durable),

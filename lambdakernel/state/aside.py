@@ -9,7 +9,7 @@ from typing import Any, cast
 import kvs
 from kvs.history import Past
 from lambdakernel.errors import ResidentLost, ValueDamaged
-from lambdakernel.state.buffers import Layers, apply_patch
+from lambdakernel.state.buffers import mapped
 from lambdakernel.state.catalogue import Catalogue, resident
 from lambdakernel.state.classes import ClassBook
 from lambdakernel.state.codec import dump, load
@@ -85,7 +85,7 @@ class Aside:
             versions = self._past.get(self._keys.head(unit.id))
             if not versions:
                 raise ValueDamaged(what, "its value is not in the store")
-            buffers = [self._buffer(layers) for layers in unit.layers_of(versions[0].value.blobs)]
+            buffers = [mapped(layers, self._past)[0] for layers in unit.layers_of(versions[0].value.blobs)]
         except (kvs.KvsError, ValueError) as e:
             raise ValueDamaged(what, str(e)) from e
         value = load(
@@ -93,12 +93,6 @@ class Aside:
         )  # fmt: skip
         self._live.update(value["names"])
         self._kept.append(value["classes"])
-
-    def _buffer(self, layers: Layers) -> memoryview:
-        view = self._past.open_blob(layers[0])
-        for ref in layers[1:]:
-            apply_patch(view, self._past.read_blob(ref))
-        return view
 
     def _name_of(self, name: str) -> Any:
         if name not in self._live:

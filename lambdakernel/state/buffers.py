@@ -17,11 +17,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import xxhash
 
-from kvs import BlobRef, Replica
+from kvs import BlobRef
 from lambdakernel.state.arrays import numpy
 from lambdakernel.state.pages import PAGE, Pages, Run, merged, size
 
@@ -86,17 +86,14 @@ class Buffers:
         if len(self._watched) > MAX_WATCHED:
             del self._watched[next(iter(self._watched))]
 
-    def map(self, layers: Layers, mark: bytes, replica: Replica) -> memoryview:
+    def map(self, layers: Layers, mark: bytes, source: BlobSource) -> memoryview:
         """The buffer that `layers` make up, and `mark` stands for: mapped, writable, for this process alone.
 
         Raises:
             KvsError: a blob is missing or damaged.
             ValueError: a patch is none.
         """
-        view = replica.open_blob(layers[0])
-        patched: list[Run] = []
-        for ref in layers[1:]:
-            patched += apply_patch(view, replica.read_blob(ref))
+        view, patched = mapped(layers, source)
         place = _place(view) if view.nbytes >= WATCH_NBYTES and self._pages.works else None
         if place is not None:
             self._forget_overlapping(place)
@@ -242,6 +239,25 @@ def _patch(view: memoryview, runs: Sequence[Run]) -> bytes:
     """Those pieces of `view`: their count, where they are, then their bytes."""
     head = struct.pack("<Q", len(runs)) + b"".join(_RUN.pack(*run) for run in runs)
     return b"".join((head, *(view[slice(*run)] for run in runs)))
+
+
+class BlobSource(Protocol):
+    """What blobs are read from."""
+
+    def open_blob(self, ref: BlobRef) -> memoryview: ...
+
+    def read_blob(self, ref: BlobRef) -> bytes: ...
+
+
+def mapped(layers: Layers, source: BlobSource) -> tuple[memoryview, list[Run]]:
+    """The buffer that `layers` make up, mapped for this process alone, and what of it is patched.
+
+    Raises:
+        KvsError: a blob is missing or damaged.
+        ValueError: a patch is none.
+    """
+    view = source.open_blob(layers[0])
+    return view, [run for ref in layers[1:] for run in apply_patch(view, source.read_blob(ref))]
 
 
 def apply_patch(target: memoryview, patch: bytes) -> list[Run]:

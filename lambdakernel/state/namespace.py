@@ -106,6 +106,10 @@ class Namespace:
                 self._loader.layers.pop(unit_id, None)  # they made up the version before
                 self._loader.forget(set(unit.names))
 
+    def close(self) -> None:
+        """Watch no memory any more; the values stay."""
+        self._buffers.close()
+
     # -- before a cell
 
     def prepare(self, code: str | Sequence[ast.stmt]) -> None:

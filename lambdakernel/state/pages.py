@@ -40,15 +40,19 @@ _SCAN = struct.Struct("12Q")
 
 
 class Pages:
-    """Watches memory of the process that made it. Owns two descriptors; `close` ends them."""
+    """Watches memory of the process that made it. Owns two descriptors from its first use on; `close` ends them."""
 
     def __init__(self) -> None:
         self._pid = os.getpid()
-        self._uffd, self._pagemap = _open()
+        self._uffd, self._pagemap = -1, -1
+        self._is_open = False
 
     @property
     def works(self) -> bool:
         """Whether the system can watch at all; without it, `arm` and `written` know nothing."""
+        if not self._is_open and self._pid == os.getpid():
+            self._is_open = True
+            self._uffd, self._pagemap = _open()
         return self._uffd >= 0 and self._pid == os.getpid()
 
     def arm(self, address: int, nbytes: int) -> bool:
@@ -127,6 +131,7 @@ class Pages:
             if fd >= 0 and self._pid == os.getpid():
                 os.close(fd)
         self._uffd = self._pagemap = -1
+        self._is_open = True  # for good
 
 
 def _open() -> tuple[int, int]:

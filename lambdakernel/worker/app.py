@@ -31,9 +31,8 @@ def run(params: dict[str, Any], fds: tuple[int, ...]) -> int:
     if os.environ.get("PYTHONHASHSEED") == "0":  # the kernelspec's, so that sets keep their order over processes
         del os.environ["PYTHONHASHSEED"]
     _name_cells_after(int(params["front_pid"]))
-    signal.pthread_sigmask(
-        signal.SIG_BLOCK, {signal.SIGINT}
-    )  # for the threads made now: an interrupt is for the main one
+    # For the threads that are made now: an interrupt is for the main one, and would not wake it if another had it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     app = WorkerApp.instance(params=params, link=Link(fds[0]), journal=Journal(fds[1]))
     os.close(fds[1])
     app.initialize(list(params["argv"]))

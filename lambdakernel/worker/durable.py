@@ -253,6 +253,8 @@ class Durable:
 
     def close(self, *, forget: bool) -> None:
         """Release the session; with `forget`, one that nobody named is deleted."""
+        if self.namespace is not None:
+            self.namespace.close()
         if self._opened is not None:
             self._opened.close(forget=forget)
             self._opened = None

@@ -31,7 +31,7 @@ from lambdakernel.worker.shell import NamespaceModule, WorkerShell
 
 COMM_MESSAGES = ("comm_open", "comm_msg", "comm_close")
 EXIT_NO_REPLY = 70
-"""Code with which a worker ends that could not reply; the store has the state of before the cell."""
+"""Code with which a worker ends that could not reply: the front does, and the store says what was kept of the cell."""
 CLOSING_COMMIT_S = 1.0
 """Seconds that a shutdown waits for the last commit of what changed outside cells."""
 
@@ -127,6 +127,7 @@ class WorkerKernel(IPythonKernel):
         finally:
             self.running_cells -= 1
         self.cells_run += 1
+        _ignore_interrupts()
         if self.running_cells:  # a subshell's cell ended beside another: the other's commit has both
             return reply
         cell = None if silent or not store_history else _cell(code, msg_id, started, reply, self.shell.ran_as)
@@ -150,12 +151,13 @@ class WorkerKernel(IPythonKernel):
             self.session.send(stream, "execute_reply", reply, parent, ident=ident)
             self._abort_queues(parent["header"].get("subshell_id"))
         except Exception:
-            traceback.print_exc(file=sys.__stderr__)
-            os._exit(EXIT_NO_REPLY)
+            try:  # not through the redirected descriptor: who reads that ends with us
+                os.write(sys.stderr.fileno(), traceback.format_exc().encode())
+            finally:
+                os._exit(EXIT_NO_REPLY)
 
     def _commit(self, cell: Cell | None, reply: dict[str, Any]) -> dict[str, Any]:
         """Make the cell durable; a reply that cannot promise that is an error."""
-        _ignore_interrupts()
         try:
             self.durable.after(cell)
         except NotSaved as e:

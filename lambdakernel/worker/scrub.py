@@ -1,7 +1,8 @@
 """When a worker is idle, a fork of it looks at every value; what it finds is committed.
 
 The fork is made through another that ends at once, so that no cell that waits for its own children meets ours. It
-lives for `DEADLINE_S` at most, ends with the worker's process group, and says what it found on a pipe.
+lives for `DEADLINE_S` at most and ends with its worker, however that ends: a socket between the two has no other end
+then. On that it says what it found.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable
@@ -35,7 +38,7 @@ class Scrub:
         self._loop, self._after_s = loop, after_s
         self._is_idle, self._examine, self._found = is_idle, examine, found
         self._timer: asyncio.TimerHandle | None = None
-        self._pipe = -1
+        self._end: socket.socket | None = None
         self._heard = b""
 
     def later(self) -> None:
@@ -49,36 +52,38 @@ class Scrub:
         self._timer = self._loop.call_later(self._after_s, self._start)
 
     def _start(self) -> None:
-        if self._pipe >= 0 or not self._is_idle():
+        if self._end is not None or not self._is_idle():
             return
-        reader, writer = os.pipe2(os.O_CLOEXEC)
+        ours, theirs = socket.socketpair()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # there are threads; the fork takes no lock of theirs
             pid = os.fork()
         if pid == 0:
-            _go_on_alone(writer, self._examine)
-        os.close(writer)
+            ours.close()
+            _go_on_alone(theirs, self._examine)
+        theirs.close()
         try:
             os.waitpid(pid, 0)
         except ChildProcessError:  # the notebook has said that its children are nobody's business
             pass
-        self._pipe, self._heard = reader, b""
-        self._loop.add_reader(reader, self._hear)
+        self._end, self._heard = ours, b""
+        self._loop.add_reader(ours, self._hear)
 
     def _hear(self) -> None:
-        data = os.read(self._pipe, 1 << 16)
+        assert self._end is not None
+        data = self._end.recv(1 << 16)
         self._heard += data
         if data:
             return
-        self._loop.remove_reader(self._pipe)
-        os.close(self._pipe)
-        self._pipe = -1
+        self._loop.remove_reader(self._end)
+        self._end.close()
+        self._end = None
         if self._heard:  # else it did not come to an end: a value hung, or took its process along
             said = json.loads(self._heard)
             self._found(Findings(tuple(said["changed"]), said["untrue"], tuple(said["kinds"])))
 
 
-def _go_on_alone(writer: int, examine: Callable[[], Findings]) -> NoReturn:
+def _go_on_alone(end: socket.socket, examine: Callable[[], Findings]) -> NoReturn:
     """In the first fork: leave it to a second."""
     status = 1
     try:
@@ -91,12 +96,18 @@ def _go_on_alone(writer: int, examine: Callable[[], Findings]) -> NoReturn:
         for fd in (0, 1, 2):
             os.dup2(nowhere, fd)
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 -- the process ends with it
+        threading.Thread(target=_end_with_worker, args=(end,), daemon=True).start()
         found = examine()
         said = {"changed": found.changed, "untrue": dict(found.untrue), "kinds": found.kinds}
-        with os.fdopen(writer, "wb") as pipe:
-            pipe.write(json.dumps(said).encode())
+        end.sendall(json.dumps(said).encode())
         status = 0
     except BaseException:
         traceback.print_exc(file=sys.__stderr__)
     finally:
         os._exit(status)
+
+
+def _end_with_worker(end: socket.socket) -> None:
+    """Nothing is ever sent to the fork: what comes is the end of its worker."""
+    end.recv(1)
+    os._exit(1)

@@ -64,10 +64,10 @@ class WorkerShell(ZMQInteractiveShell):
         return bool(await super().run_ast_nodes(nodelist, cell_name, *args, **kwargs))
 
     def transform_cell(self, raw_cell: str) -> str:
-        """As IPython does it, which asks whether a line begins with a variable or with the name of a magic: a variable
-        that is in the store is one."""
+        """As IPython does it, which asks whether a line begins with a variable or with the name of a magic, and whether
+        it is the name of a macro: a variable that is in the store is one."""
         word = _FIRST_WORD.match(raw_cell)
-        if word is not None:
+        if word is not None and (self.find_magic(word[1]) is not None or raw_cell.strip() == word[1]):
             self._load(word[1])
         return str(super().transform_cell(raw_cell))
 

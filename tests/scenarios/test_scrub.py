@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,3 +100,19 @@ def test_a_value_that_kills_the_look_harms_nothing_else(kernel: Kernel, tmp_path
     eventually(lambda: len(kernel.pids("worker")) == 1, 10.0, "the fork to end")
     assert kernel.worker() == worker
     assert kernel.value("other") == [1, 2]
+
+
+def test_the_look_ends_with_its_worker_however_that_ends(kernel: Kernel) -> None:
+    source = """
+        import os, time
+        class Slow:
+            pid = os.getpid()
+            def __getstate__(self): os.getpid() == self.pid or time.sleep(50)
+        slow = Slow()
+    """
+    kernel.run(source)
+    eventually(lambda: len(kernel.pids("worker")) == 2, 10.0, "a fork that looks")
+    before = set(kernel.pids("worker"))
+    for pid in kernel.pids("zygote"):
+        os.kill(pid, signal.SIGKILL)  # and with it, by the system's doing, its worker; but the fork is not its child
+    eventually(lambda: not before & set(kernel.pids("worker")), 3.0, "the fork to end")
