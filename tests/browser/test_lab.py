@@ -112,6 +112,10 @@ class Lab:
             os.kill(process.pid, signal.SIGKILL)
 
 
+def as_bytes(frame: str | bytes) -> bytes:
+    return frame.encode() if isinstance(frame, str) else frame
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -157,9 +161,17 @@ class Page:
         self._ids = ids
 
     def open(self, url: str) -> None:
-        """Load the notebook and wait until its kernel is idle."""
-        self.page.goto(url)
-        self.page.wait_for_function(TILED % len(self._ids), timeout=SERVER_S * 1000)
+        """Load the notebook and wait until its kernel has answered and is idle.
+
+        The page says idle already before it has asked for a kernel, and drops a cell that is run then.
+        """
+        timeout = SERVER_S * 1000
+        with self.page.expect_websocket(lambda socket: "/channels" in socket.url, timeout=timeout) as opened:
+            self.page.goto(url)
+        opened.value.wait_for_event(
+            "framereceived", lambda frame: b"kernel_info_reply" in as_bytes(frame), timeout=timeout
+        )
+        self.page.wait_for_function(TILED % len(self._ids), timeout=timeout)
         for dialog in self.page.locator(".jp-Dialog").all():
             dialog.locator("button").first.click()
         self.page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=SERVER_S * 1000)
