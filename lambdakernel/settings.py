@@ -47,6 +47,15 @@ class Settings(NamedTuple):
     """Seconds after a cell at which an idle worker looks at every value, in a fork of low priority: for changes that
     no cell was seen to make, and for values that would not come back as they are. 0: never."""
 
+    max_value_bytes: int = 4 << 30
+    """Bytes of a variable, with all that it shares structure with, above which it is not stored, but stays in its
+    worker. 0: no end. Default 4 GiB: to write more keeps a cell waiting for many seconds, and may fill the disk."""
+
+    hook_deadline_s: float = 60.0
+    """Seconds that one call of a value's own code (`__reduce__`, `__getstate__`) may take while a cell is saved; then
+    it is stopped, and the variable stays in its worker. 0: no end, but an interrupt ends it. Default a minute: longer
+    than a library takes to write out a large model, shorter than a user waits before the kernel is restarted."""
+
     preload: tuple[str, ...] = (
         "numpy",
         "pandas",

@@ -1,6 +1,7 @@
 """Objects to bytes and back: a namespace that lives in one process and is kept in a store."""
 
-from lambdakernel.state.ambient import Ambient, default_ambient
+from lambdakernel.state.ambient import Ambient, Backend, Held, default_ambient
+from lambdakernel.state.bounds import Bounds
 from lambdakernel.state.cells import Attached, Cell, Committed, EpochInfo, NameRow, Note, Resident
 from lambdakernel.state.codec import Dump
 from lambdakernel.state.namespace import Namespace
@@ -10,12 +11,15 @@ from lambdakernel.state.specials import CannotMove
 __all__ = [
     "Ambient",
     "Attached",
+    "Backend",
+    "Bounds",
     "CannotMove",
     "Cell",
     "Committed",
     "Dump",
     "EpochInfo",
     "Findings",
+    "Held",
     "NameRow",
     "Namespace",
     "Note",

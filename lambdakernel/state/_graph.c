@@ -9,6 +9,8 @@
    - Another object that was born at the address of a dead one, with the same type and the same words, is the same
      value. That holds only where the words are the whole value; where they are not (atoms, subclasses of int), the
      snapshot owns a reference, so that the address stays taken. Types are owned as well: they say what memory to read.
+   - A later snapshot of the same roots, compared with this one object by object, says what is other, new and gone. The
+     same holds for addresses there: what has type and words as before is pickled as before, whoever was born there.
    - Nothing here runs code of the notebook: no attribute, no comparison, no hash. The collector is off meanwhile, the
      GIL is held throughout. Only the caller's `leaf` runs code; it runs after a walk or a check is over.
 
@@ -394,7 +396,9 @@ typedef struct {
     Record *records;
     Info *infos;         /* of types beyond the bases */
     Leaf *leaves;
-    size_t nwords, nrecords, ninfos, nleaves, nroots;
+    uintptr_t *shared;   /* addresses of objects that two names could share and one could change */
+    size_t nwords, nrecords, ninfos, nleaves, nroots, nshared;
+    char has_shared_dict;  /* something beside its instance refers to the dictionary of one */
     PyObject *leaf;
 } Snapshot;
 
@@ -405,7 +409,7 @@ typedef struct {
     Types types;
     PyObject **seen;     /* a set of addresses */
     size_t seen_mask, nseen;
-    size_t words_room, records_room, leaves_room, limit;
+    size_t words_room, records_room, leaves_room, shared_room, limit;
     PyObject *live, *atoms;
     int given_up;        /* opaque or too large; with no exception set */
 } Walk;
@@ -625,6 +629,44 @@ static int record_child(PyObject *o, void *arg)
     return add_record(w, o, index);
 }
 
+static int add_shared(Walk *w, void *address)
+{
+    Snapshot *s = w->out;
+    if (s->nshared == w->shared_room) {
+        size_t room = w->shared_room ? 2 * w->shared_room : 16;
+        uintptr_t *shared = PyMem_RawRealloc(s->shared, room * sizeof *shared);
+        if (shared == NULL) {
+            PyErr_NoMemory();
+            return 1;
+        }
+        s->shared = shared;
+        w->shared_room = room;
+    }
+    s->shared[s->nshared++] = (uintptr_t)address;
+    return 0;
+}
+
+/* Whether two names that hold `o` could see a change of it through each other. */
+static int can_be_shared(const Walk *w, PyObject *o)
+{
+    PyTypeObject *type = Py_TYPE(o);
+    if (PyTuple_Check(o) || PyFrozenSet_Check(o) || type == &PySlice_Type || type == &Py_GenericAliasType)
+        return 0;
+    return type != &PyFunction_Type || PyFunction_GET_GLOBALS(o) == w->live;
+}
+
+/* Its own address, and the one of its dictionary, which another name may hold. */
+static int note_shared(Walk *w, PyObject *o, const Info *info)
+{
+    if (can_be_shared(w, o) && add_shared(w, o))
+        return 1;
+    PyObject **place = info->has_dict ? _PyObject_GetDictPtr(o) : NULL;
+    if (place == NULL || is_as_none(*place))
+        return 0;
+    w->out->has_shared_dict |= Py_REFCNT(*place) > 1;
+    return add_shared(w, *place);
+}
+
 /* 0 when everything was written down; 1 when given up, or with an exception. */
 static int walk(Walk *w, PyObject **roots, Py_ssize_t nroots)
 {
@@ -648,6 +690,8 @@ static int walk(Walk *w, PyObject **roots, Py_ssize_t nroots)
             return 1;
         }
         s->records[i].count = (uint32_t)(s->nwords - start);
+        if (note_shared(w, s->records[i].obj, &info))
+            return 1;
     }
     return 0;
 }
@@ -683,13 +727,270 @@ static int take_tokens(Snapshot *s, PyObject *held)
     return 1;
 }
 
-static PyObject *take_snapshot(PyObject *Py_UNUSED(module), PyObject *args)
+/* -- the difference of two snapshots */
+
+typedef struct {
+    const Snapshot *old;
+    size_t *offsets;     /* of each record's words */
+    uint32_t *cells;     /* index of a record + 1 by its address; made when it is first needed */
+    size_t mask, next;   /* next: where the last one was found, and one more */
+    uint8_t *met;
+} Before;
+
+static void forget_before(Before *b)
 {
-    PyObject *roots, *live, *leaf, *atoms;
-    Py_ssize_t limit;
-    if (!PyArg_ParseTuple(args, "O!O!OnO!:snapshot", &PyTuple_Type, &roots, &PyDict_Type, &live, &leaf, &limit,
-                          &PyTuple_Type, &atoms))
+    PyMem_RawFree(b->offsets);
+    PyMem_RawFree(b->cells);
+    PyMem_RawFree(b->met);
+}
+
+static int open_before(Before *b, const Snapshot *old)
+{
+    *b = (Before){.old = old, .offsets = PyMem_RawMalloc((old->nrecords + 1) * sizeof *b->offsets),
+                  .met = PyMem_RawCalloc(old->nrecords + 1, 1)};
+    if (b->offsets == NULL || b->met == NULL) {
+        forget_before(b);
+        PyErr_NoMemory();
+        return -1;
+    }
+    size_t at = old->nroots;
+    for (size_t i = 0; i < old->nrecords; i++) {
+        b->offsets[i] = at;
+        at += old->records[i].count;
+    }
+    return 0;
+}
+
+static int index_before(Before *b)
+{
+    size_t size = 64;
+    while (size < 2 * b->old->nrecords)
+        size *= 2;
+    b->cells = PyMem_RawCalloc(size, sizeof *b->cells);
+    if (b->cells == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    b->mask = size - 1;
+    for (size_t i = 0; i < b->old->nrecords; i++) {
+        size_t at = hash_of(b->old->records[i].obj) & b->mask;
+        while (b->cells[at] != 0)
+            at = (at + 1) & b->mask;
+        b->cells[at] = (uint32_t)i + 1;
+    }
+    return 0;
+}
+
+/* Index of the record of what was at the address of `o`; -1 if there is none, -2 with an exception. Both snapshots list
+   what did not move in the same order, so the next one is tried first. */
+static Py_ssize_t find_before(Before *b, PyObject *o)
+{
+    if (b->next < b->old->nrecords && b->old->records[b->next].obj == o)
+        return (Py_ssize_t)b->next++;
+    if (b->cells == NULL && index_before(b) < 0)
+        return -2;
+    for (size_t at = hash_of(o) & b->mask; b->cells[at] != 0; at = (at + 1) & b->mask)
+        if (b->old->records[b->cells[at] - 1].obj == o) {
+            b->next = b->cells[at];
+            return (Py_ssize_t)b->next - 1;
+        }
+    return -1;
+}
+
+static int append_new(PyObject *list, PyObject *item)
+{
+    int failed = item == NULL || PyList_Append(list, item) < 0;
+    Py_XDECREF(item);
+    return failed ? -1 : 0;
+}
+
+/* Addresses that can be looked up; the table is made when the first one is. */
+typedef struct {
+    const uintptr_t *all;
+    size_t n, mask;
+    size_t *cells;       /* index + 1 */
+} Addresses;
+
+/* Index of `address`; -1 if it is not among them, -2 with an exception. */
+static Py_ssize_t find_address(Addresses *s, uintptr_t address)
+{
+    if (s->cells == NULL) {
+        size_t size = 64;
+        while (size < 2 * s->n)
+            size *= 2;
+        if ((s->cells = PyMem_RawCalloc(size, sizeof *s->cells)) == NULL) {
+            PyErr_NoMemory();
+            return -2;
+        }
+        s->mask = size - 1;
+        for (size_t i = 0; i < s->n; i++) {
+            size_t at = hash_of((void *)s->all[i]) & s->mask;
+            while (s->cells[at] != 0)
+                at = (at + 1) & s->mask;
+            s->cells[at] = i + 1;
+        }
+    }
+    for (size_t at = hash_of((void *)address) & s->mask; s->cells[at] != 0; at = (at + 1) & s->mask)
+        if (s->all[s->cells[at] - 1] == address)
+            return (Py_ssize_t)s->cells[at] - 1;
+    return -1;
+}
+
+/* Into `extra`, what is in `a` and not in `b`; they mostly agree, in order. */
+static int list_extra(const uintptr_t *a, size_t na, Addresses *b, PyObject *extra)
+{
+    for (size_t i = 0, next = 0; i < na; i++) {
+        if (next < b->n && b->all[next] == a[i]) {
+            next++;
+            continue;
+        }
+        Py_ssize_t k = find_address(b, a[i]);
+        if (k == -2 || (k == -1 && append_new(extra, PyLong_FromVoidPtr((void *)a[i])) < 0))
+            return -1;
+        if (k >= 0)
+            next = (size_t)k + 1;
+    }
+    return 0;
+}
+
+/* (object, words before that are as they were, words after, the children between or None) */
+static PyObject *edit_of(const Record *new, const Info *info, const uintptr_t *now, const Record *old,
+                         const uintptr_t *then)
+{
+    size_t n = new->count, m = old->count, unit = info->body == DICT_BODY ? 2 : 1, before = 0, after = 0;
+    int is_listed = info->nslots == 0 && !info->has_dict
+                    && (info->body == LIST_BODY || info->body == DICT_BODY || info->body == SET_BODY);
+    if (!is_listed)
+        return Py_BuildValue("OnnO", new->obj, (Py_ssize_t)0, (Py_ssize_t)0, Py_None);
+    while (before < n && before < m && now[before] == then[before])
+        before++;
+    before -= before % unit;
+    while (after < n - before && after < m - before && now[n - 1 - after] == then[m - 1 - after])
+        after++;
+    after -= after % unit;
+    PyObject *middle = PyList_New((Py_ssize_t)(n - before - after));
+    if (middle == NULL)
         return NULL;
+    for (size_t i = before; i < n - after; i++) {
+        PyObject *child = (PyObject *)(now[i] & ~NOT_OWNED);
+        PyList_SET_ITEM(middle, (Py_ssize_t)(i - before), Py_NewRef(child != NULL ? child : Py_None));
+    }
+    return Py_BuildValue("OnnN", new->obj, (Py_ssize_t)(before / unit), (Py_ssize_t)(after / unit), middle);
+}
+
+/* 1: done; 0: they cannot be compared; -1 with an exception. */
+static int compare_records(const Snapshot *new, Before *b, Addresses *shared, PyObject *changed, PyObject *added)
+{
+    size_t at = new->nroots;
+    for (size_t i = 0; i < new->nrecords; i++) {
+        const Record *record = &new->records[i];
+        const uintptr_t *now = new->words + at;
+        at += record->count;
+        Py_ssize_t k = find_before(b, record->obj);
+        if (k == -2)
+            return -1;
+        if (k == -1) {
+            /* the dictionary of an instance, that something else refers to from now on */
+            Py_ssize_t known = PyDict_Check(record->obj) ? find_address(shared, (uintptr_t)record->obj) : -1;
+            if (known != -1)
+                return known == -2 ? -1 : 0;
+            if (append_new(added, PyLong_FromVoidPtr(record->obj)) < 0)
+                return -1;
+            continue;
+        }
+        const Record *before = &b->old->records[k];
+        const Info *info = info_at(new->infos, record->type);
+        if (info->type != info_at(b->old->infos, before->type)->type)
+            return 0;
+        b->met[k] = 1;
+        const uintptr_t *then = b->old->words + b->offsets[k];
+        if (record->count == before->count && memcmp(now, then, record->count * sizeof *now) == 0)
+            continue;
+        if (append_new(changed, edit_of(record, info, now, before, then)) < 0)
+            return -1;
+    }
+    return 1;
+}
+
+static int list_gone(const Before *b, PyObject *gone)
+{
+    for (size_t i = 0; i < b->old->nrecords; i++)
+        if (!b->met[i] && append_new(gone, PyLong_FromVoidPtr(b->old->records[i].obj)) < 0)
+            return -1;
+    return 0;
+}
+
+static int has_same_leaves(const Snapshot *a, const Snapshot *b)
+{
+    if (a->nleaves != b->nleaves)
+        return 0;
+    for (size_t i = 0; i < a->nleaves; i++)
+        if (a->leaves[i].obj != b->leaves[i].obj || a->leaves[i].type != b->leaves[i].type)
+            return 0;
+    return 1;
+}
+
+/* (changed, added, gone, added that can be shared, gone ones of those); None if they cannot be compared. `new` must
+   have been taken just now: what it has met is read. */
+static PyObject *difference(const Snapshot *new, const Snapshot *old)
+{
+    if (old->nroots == SIZE_MAX || !has_same_leaves(new, old))
+        Py_RETURN_NONE;
+    PyObject *lists[5] = {NULL};
+    PyObject *found = PyTuple_New(5);
+    Before b;
+    Addresses before = {.all = old->shared, .n = old->nshared}, now = {.all = new->shared, .n = new->nshared};
+    if (found == NULL || open_before(&b, old) < 0) {
+        Py_XDECREF(found);
+        return NULL;
+    }
+    for (int i = 0; i < 5; i++) {
+        if ((lists[i] = PyList_New(0)) == NULL)
+            goto failed;
+        PyTuple_SET_ITEM(found, i, lists[i]);
+    }
+    int compared = compare_records(new, &b, &before, lists[0], lists[1]);
+    if (compared < 0 || (compared && (list_gone(&b, lists[2]) < 0
+                                      || list_extra(now.all, now.n, &before, lists[3]) < 0
+                                      || list_extra(before.all, before.n, &now, lists[4]) < 0)))
+        goto failed;
+    forget_before(&b);
+    PyMem_RawFree(before.cells);
+    PyMem_RawFree(now.cells);
+    if (!compared) {
+        Py_DECREF(found);
+        Py_RETURN_NONE;
+    }
+    return found;
+failed:
+    forget_before(&b);
+    PyMem_RawFree(before.cells);
+    PyMem_RawFree(now.cells);
+    Py_DECREF(found);
+    return NULL;
+}
+
+/* Replaces `*found` by None unless every leaf has the token it had. Runs the code of tokens. */
+static int compare_tokens(const Snapshot *new, const Snapshot *old, PyObject **found)
+{
+    for (size_t i = 0; *found != Py_None && i < new->nleaves; i++) {
+        if (i >= old->nleaves)  /* it was cleared meanwhile */
+            break;
+        PyObject *then = Py_NewRef(old->leaves[i].token);
+        int same = PyObject_RichCompareBool(new->leaves[i].token, then, Py_EQ);
+        Py_DECREF(then);
+        if (same < 0)
+            return -1;
+        if (!same)
+            Py_SETREF(*found, Py_NewRef(Py_None));
+    }
+    return 0;
+}
+
+/* A new snapshot, and in `*found` its difference to `old` unless that is NULL. None if something is opaque. */
+static PyObject *take(const Snapshot *old, PyObject *roots, PyObject *live, PyObject *leaf, Py_ssize_t limit,
+                      PyObject *atoms, PyObject **found)
+{
     Snapshot *s = PyObject_GC_New(Snapshot, snapshot_type);
     if (s == NULL)
         return NULL;
@@ -707,12 +1008,15 @@ static PyObject *take_snapshot(PyObject *Py_UNUSED(module), PyObject *args)
         s->words = fitted(s->words, s->nwords * sizeof *s->words);
         s->records = fitted(s->records, s->nrecords * sizeof *s->records);
         s->infos = fitted(s->infos, s->ninfos * sizeof *s->infos);
+        s->shared = fitted(s->shared, s->nshared * sizeof *s->shared);
         held = hold_leaves(s);
-        failed = held == NULL;
+        failed = held == NULL || (old != NULL && (*found = difference(s, old)) == NULL);
     }
     if (collects)
         PyGC_Enable();
     int complete = failed ? (PyErr_Occurred() ? -1 : 0) : take_tokens(s, held);
+    if (complete == 1 && old != NULL && compare_tokens(s, old, found) < 0)
+        complete = -1;
     Py_XDECREF(held);
     PyObject_GC_Track(s);
     if (complete == 1)
@@ -721,6 +1025,31 @@ static PyObject *take_snapshot(PyObject *Py_UNUSED(module), PyObject *args)
     if (complete < 0)
         return NULL;
     Py_RETURN_NONE;
+}
+
+static PyObject *take_snapshot(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *roots, *live, *leaf, *atoms;
+    Py_ssize_t limit;
+    if (!PyArg_ParseTuple(args, "O!O!OnO!:snapshot", &PyTuple_Type, &roots, &PyDict_Type, &live, &leaf, &limit,
+                          &PyTuple_Type, &atoms))
+        return NULL;
+    return take(NULL, roots, live, leaf, limit, atoms, NULL);
+}
+
+static PyObject *advance(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *old, *roots, *live, *leaf, *atoms, *found = NULL;
+    Py_ssize_t limit;
+    if (!PyArg_ParseTuple(args, "O!O!O!OnO!:advance", snapshot_type, &old, &PyTuple_Type, &roots, &PyDict_Type, &live,
+                          &leaf, &limit, &PyTuple_Type, &atoms))
+        return NULL;
+    PyObject *snapshot = take((Snapshot *)old, roots, live, leaf, limit, atoms, &found);
+    if (snapshot == NULL || snapshot == Py_None) {
+        Py_XDECREF(found);
+        return snapshot;
+    }
+    return Py_BuildValue("NN", snapshot, found);
 }
 
 /* -- the check */
@@ -837,6 +1166,7 @@ static void snapshot_dealloc(Snapshot *s)
             Py_DECREF((PyObject *)s->words[i]);
     PyMem_RawFree(s->words);
     PyMem_RawFree(s->records);
+    PyMem_RawFree(s->shared);
     free_infos(s->infos, s->ninfos);
     PyObject_GC_Del(s);
     Py_DECREF(type);
@@ -845,7 +1175,7 @@ static void snapshot_dealloc(Snapshot *s)
 static PyObject *snapshot_nbytes(Snapshot *s, void *Py_UNUSED(closure))
 {
     size_t nbytes = sizeof *s + s->nwords * sizeof *s->words + s->nrecords * sizeof *s->records
-                    + s->ninfos * sizeof *s->infos + s->nleaves * sizeof *s->leaves;
+                    + s->ninfos * sizeof *s->infos + s->nleaves * sizeof *s->leaves + s->nshared * sizeof *s->shared;
     return PyLong_FromSize_t(nbytes);
 }
 
@@ -854,12 +1184,43 @@ static PyObject *snapshot_references(Snapshot *s, void *Py_UNUSED(closure))
     return PyLong_FromSize_t(s->nwords);
 }
 
+static PyObject *addresses(const void *first, size_t stride, size_t n)
+{
+    PyObject *found = PyFrozenSet_New(NULL);
+    for (size_t i = 0; found != NULL && i < n; i++) {
+        PyObject *address = PyLong_FromVoidPtr(*(void *const *)((const char *)first + i * stride));
+        if (address == NULL || PySet_Add(found, address) < 0)
+            Py_CLEAR(found);
+        Py_XDECREF(address);
+    }
+    return found;
+}
+
+static PyObject *snapshot_shared(Snapshot *s, PyObject *Py_UNUSED(ignored))
+{
+    return addresses(s->shared, sizeof *s->shared, s->nshared);
+}
+
+static PyObject *snapshot_containers(Snapshot *s, PyObject *Py_UNUSED(ignored))
+{
+    return addresses((char *)s->records + offsetof(Record, obj), sizeof *s->records, s->nrecords);
+}
+
 static PyMethodDef snapshot_methods[] = {
+    {"shared", (PyCFunction)snapshot_shared, METH_NOARGS, "Addresses of objects that two names could share and one change."},
+    {"containers", (PyCFunction)snapshot_containers, METH_NOARGS, "Addresses of the objects that were visited."},
     {"is_unchanged", (PyCFunction)is_unchanged, METH_O, "Whether these roots, and all they reach, are surely as they were."},
     {NULL, NULL, 0, NULL},
 };
 
+static PyObject *snapshot_has_shared_dict(Snapshot *s, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(s->has_shared_dict);
+}
+
 static PyGetSetDef snapshot_getset[] = {
+    {"has_shared_dict", (getter)snapshot_has_shared_dict, NULL,
+     "Whether something beside its instance referred to the dictionary of one.", NULL},
     {"nbytes", (getter)snapshot_nbytes, NULL, "Bytes of memory that the snapshot takes.", NULL},
     {"references", (getter)snapshot_references, NULL, "References that were written down.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -1017,6 +1378,8 @@ static int add_bases(void)
 
 static PyMethodDef functions[] = {
     {"snapshot", take_snapshot, METH_VARARGS, "snapshot(roots, live, leaf, limit, atoms) -> Snapshot or None"},
+    {"advance", advance, METH_VARARGS,
+     "advance(old, roots, live, leaf, limit, atoms) -> (Snapshot, difference or None) or None"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -9,10 +9,11 @@ from typing import Any, cast
 import kvs
 from kvs.history import Past
 from lambdakernel.errors import ResidentLost, ValueDamaged
+from lambdakernel.state import edits
 from lambdakernel.state.buffers import mapped
 from lambdakernel.state.catalogue import Catalogue, resident
 from lambdakernel.state.classes import ClassBook
-from lambdakernel.state.codec import dump, load
+from lambdakernel.state.codec import dump
 from lambdakernel.state.residents import lost_error
 from lambdakernel.state.units import Keys, Unit
 
@@ -85,12 +86,11 @@ class Aside:
             versions = self._past.get(self._keys.head(unit.id))
             if not versions:
                 raise ValueDamaged(what, "its value is not in the store")
-            buffers = [mapped(layers, self._past)[0] for layers in unit.layers_of(versions[0].value.blobs)]
+            head, changes, refs = edits.stored(unit, versions[0].value, self._past)
+            buffers = [mapped(layers, self._past)[0] for layers in unit.layers_of(refs)]
         except (kvs.KvsError, ValueError) as e:
             raise ValueDamaged(what, str(e)) from e
-        value = load(
-            what, versions[0].value.payload, buffers, self._live, self._book, self.class_of, self._name_of
-        )  # fmt: skip
+        value = edits.load(what, head, changes, buffers, self._live, self._book, self.class_of, self._name_of)
         self._live.update(value["names"])
         self._kept.append(value["classes"])
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lambdakernel.state.ambient import Ambient
+from lambdakernel.state.ambient.base import Ambient
 from lambdakernel.state.bindings import SHOWN
 
 

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lambdakernel.state.residents import is_lost
+from lambdakernel.state.residents import is_lost, is_storable
 
 NEVER = frozenset({"In", "Out", "_ih", "_oh", "_dh", "_i", "_ii", "_iii", "__builtins__", "__builtin__"})
 SHOWN = ("_", "__", "___")
@@ -69,14 +69,14 @@ class Bindings:
 
     def _is_ours(self, name: str, obj: Any) -> bool:
         """Whether a name is a variable of the user, and not a convenience of the shell."""
-        if name in NEVER or is_lost(obj):
+        if name in NEVER or is_lost(obj) or not is_storable(name):
             return False
         if name in SHOWN:
             return not self.shown_as(obj)
         if type(obj) is str and _INPUT.fullmatch(name):
             self._strong[name] = obj
             return False
-        return isinstance(name, str)
+        return True
 
     def shown_as(self, obj: Any) -> str:
         """The output name (`_5`) that is bound to `obj`; empty if none is."""

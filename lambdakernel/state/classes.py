@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from cloudpickle import cloudpickle as cp
 
+from lambdakernel.state.fixtures import Fixtures
 from lambdakernel.state.hooks import make_class, make_enum
 
 _MEMBERS = " members"
@@ -27,9 +28,10 @@ _MEMBERS = " members"
 
 
 class ClassBook:
-    """The classes that a worker knows, both ways."""
+    """The classes that a worker knows, both ways; and its fixtures, which are known by name as well."""
 
-    def __init__(self) -> None:
+    def __init__(self, fixtures: Fixtures | None = None) -> None:
+        self.fixtures = fixtures or Fixtures({})
         self._uids: WeakKeyDictionary[type, str] = WeakKeyDictionary()
         self._classes: WeakValueDictionary[str, type] = WeakValueDictionary()
         self.untrue: dict[str, str] = {}
@@ -72,7 +74,7 @@ def reduce_class(cls: type, uid: str) -> tuple[Any, ...]:
         state[_MEMBERS] = {name: _own_attributes(member) for name, member in cls.__members__.items()}
         return (make_enum, (uid, bases, name, qualname, members, module), _plain(state), None, None, fill_class)
     namespace = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
-    for name in ("__slots__", "__orig_bases__"):  # what the making of a class looks at
+    for name in ("__slots__", "__orig_bases__", "__class__"):  # what the making of a class looks at; what cannot be set
         if name in cls.__dict__:
             namespace[name] = cls.__dict__[name]
     state = _plain(cp._class_getstate(cls)[0])
@@ -105,10 +107,11 @@ def build_class(meta: type, name: str, bases: tuple[type, ...], namespace: dict[
 
 
 def makes_itself(cls: type) -> bool:
-    """Whether making an instance runs a `__new__` of the notebook, which ran when the instance was made."""
+    """Whether pickle would make an instance by a `__new__` of the notebook, which ran when the instance was made; or
+    would not make it, since the instance says that it is of another class."""
     kind: Any = cls
     return (
-        isinstance(kind.__new__, types.FunctionType)
+        (isinstance(kind.__new__, types.FunctionType) or any("__class__" in vars(base) for base in cls.__mro__[:-1]))
         and kind.__reduce_ex__ is object.__reduce_ex__
         and kind.__reduce__ is object.__reduce__
         and not any(isinstance(getattr(cls, name, None), types.FunctionType) for name in _NEW_ARGUMENTS)

@@ -8,13 +8,13 @@ structure is found. Measured on object graphs, the Python-level reducer costs ab
 from __future__ import annotations
 
 import copyreg
-import enum
 import functools
 import io
 import pickle
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,19 +22,19 @@ import xxhash
 from cloudpickle import cloudpickle as cp
 
 from lambdakernel.errors import ValueDamaged
-from lambdakernel.state import hooks, reach
+from lambdakernel.state import attempts, bounds, hooks, reach
 from lambdakernel.state.arrays import (
     ByValue,
     Owners,
     block_type,
     is_object_array,
     is_plain_array,
-    owners,
     reduce_array,
     reduce_block,
     reduce_by_value,
     reduce_object_array,
 )
+from lambdakernel.state.bases import Base
 from lambdakernel.state.caches import CACHE, entries_of, reduce_lru_cache
 from lambdakernel.state.classes import (
     ClassBook,
@@ -46,14 +46,17 @@ from lambdakernel.state.classes import (
     reduce_class,
     reduce_without_new,
 )
-from lambdakernel.state.functions import LiveNamespace, ModuleGlobals, OtherGlobals, marker_for, reduce_function
-from lambdakernel.state.graph import Snapshot
-from lambdakernel.state.specials import REDUCERS, CannotMove, reduce_exception, why_living
+from lambdakernel.state.dicts import reduce_with_dict
+from lambdakernel.state.exceptions import reduce_exception
+from lambdakernel.state.functions import LiveNamespace, marker_for, reduce_function
+from lambdakernel.state.graph import ComparableSnapshot
+from lambdakernel.state.registers import reducer_for
+from lambdakernel.state.sharing import Memo
+from lambdakernel.state.specials import REDUCERS, CannotMove, why_living
+from lambdakernel.state.tracebacks import reduce_traceback
 
 _TRIED = 1000
 """Entries of a cache that are tried one by one when some of them cannot move; older ones are forgotten."""
-Memo = dict[int, tuple[int, Any]]
-"""What a dump met: by address, when, and the object."""
 OUT_OF_BAND = 65536
 """Bytes from which a buffer is kept out of the stream: below, a blob of its own costs more than a copy."""
 
@@ -72,10 +75,18 @@ class Dump:
     """Some code in it can use any name."""
     uses: frozenset[str]
     """Identities of the classes that it refers to."""
-    ids: frozenset[int] = field(repr=False, default=frozenset())
+    ids: Set[int] = field(repr=False, default=frozenset())
     """Addresses of the mutable objects in it, for finding shared structure; valid while they live."""
-    snapshot: Snapshot | None = field(repr=False, compare=False, default=None)
+    snapshot: ComparableSnapshot | None = field(repr=False, compare=False, default=None)
     """What its values looked like just before; None if they are not understood."""
+    has_parts_apart: bool = False
+    """It met objects that are no part of the value."""
+    base: Base | None = field(repr=False, compare=False, default=None)
+    """That it may be from now on; or, if there are edits of that, the base that `head` is the last edit of."""
+
+    @property
+    def is_edit(self) -> bool:
+        return self.base is not None and bool(self.base.edits)
 
     @property
     def nbytes(self) -> int:
@@ -85,7 +96,15 @@ class Dump:
 class Encoder(cp.Pickler):
     """One dump. `roots` are the classes whose definition is wanted; every other one is referred to."""
 
-    def __init__(self, file: io.BytesIO, live: dict[str, Any], book: ClassBook, roots: Sequence[type]) -> None:
+    def __init__(
+        self,
+        file: io.BytesIO,
+        live: dict[str, Any],
+        book: ClassBook,
+        roots: Sequence[type],
+        *,
+        has_shared_dict: bool = True,
+    ) -> None:
         self.buffers: list[memoryview] = []
         # cloudpickle's is a chain of two in Python, which the pickler would ask for every object
         table: Any = {**copyreg.dispatch_table, **cp.Pickler._dispatch_table}
@@ -99,6 +118,9 @@ class Encoder(cp.Pickler):
         self._markers: dict[int, object] = {}
         self._owners = Owners()
         self._block = block_type()
+        self._fixtures = book.fixtures
+        self.fixtures: list[object] = []
+        """Those that were met."""
         self._living: dict[type, str] = {}
         self._plain: set[type] = set()
         """Types that pickle as they do by themselves."""
@@ -106,11 +128,21 @@ class Encoder(cp.Pickler):
         self.uses: set[str] = set()
         self.dynamic = False
         self._is_trial = False
+        self.last: object = None
+        """Whose own code runs, if any does."""
+        self.empty: frozenset[int] = frozenset()
+        """Addresses of instances whose attributes follow later."""
+        self.made: list[object] = []
+        """What was met and is no part of the value."""
+        self._has_shared_dict = has_shared_dict
 
     def reducer_override(self, obj: Any) -> Any:
+        self.last = obj
         kind = type(obj)
+        if self.empty and id(obj) in self.empty:
+            return (copyreg.__newobj__, (kind,))  # type: ignore[attr-defined]
         if kind in self._plain:
-            return NotImplemented
+            return NotImplemented if not self._has_shared_dict else reduce_with_dict(obj)
         reducer = REDUCERS.get(kind)
         if reducer is not None:
             return reducer(obj)
@@ -122,6 +154,8 @@ class Encoder(cp.Pickler):
             return self._class(obj)
         if kind is CACHE:
             return self._cached(obj)
+        if kind is types.TracebackType:
+            return reduce_traceback(obj, self._live, self._marker)
         if is_plain_array(obj):
             return reduce_array(obj, self._owners)
         if is_object_array(obj):
@@ -130,18 +164,26 @@ class Encoder(cp.Pickler):
             return reduce_by_value(obj.array)
         if self._block is not None and issubclass(kind, self._block):
             return reduce_block(obj)
+        if kind in self._fixtures.kinds and (name := self._fixtures.name_of(obj)):
+            self.fixtures.append(obj)
+            return (hooks.fixture, (name,))
         why = self._living.get(kind)
         if why is None:
-            why = self._living[kind] = self._book.untrue.get(kind_of(kind)) or why_living(kind)
+            why = self._living[kind] = (
+                bounds.why_stopped(kind) or self._book.untrue.get(kind_of(kind)) or why_living(kind)
+            )
         if why:
             raise CannotMove(obj, why)
         if issubclass(kind, BaseException):
             return reduce_exception(obj)
+        reducer = reducer_for(kind)
+        if reducer is not None:
+            return reducer(obj)
         if makes_itself(kind):
-            return reduce_without_new(obj)
-        if kind.__module__ != "numpy":
+            return reduce_with_dict(obj, reduce_without_new)
+        if kind.__module__ != "numpy" and kind not in self._fixtures.kinds:
             self._plain.add(kind)  # what was asked above, but for arrays, has one answer for all objects of a type
-        return NotImplemented
+        return reduce_with_dict(obj)
 
     def _function(self, function: types.FunctionType) -> Any:
         globals_ = function.__globals__
@@ -196,87 +238,45 @@ def dump(
     roots: Sequence[type] = (),
     marks: Sequence[bytes] = (),
     mark: Callable[[memoryview], bytes] = xxhash.xxh3_128_digest,
+    is_memo_wanted: Callable[[Dump], bool] = lambda _: True,
+    has_shared_dict: bool = True,
 ) -> tuple[Dump, Memo]:
     """`obj` as bytes, and the memo of the dump, which keeps addresses valid while it is held.
 
-    `marks` stand for the content of its buffers where they are known; else `mark` is asked for them.
+    `marks` stand for the content of its buffers where they are known; else `mark` is asked for them. A memo that is not
+    wanted is empty: a copy of it costs half of what a dump does. Then `obj` must be known not to reach `live`. Without
+    `has_shared_dict`, nothing but its instance must refer to a `__dict__`.
 
     Raises:
-        Exception: whatever an object's own reducer raises; `CannotMove` for one that lives here only.
+        Exception: whatever an object's own reducer raises; `CannotMove` for one that lives here only, that is larger
+            or takes longer than the bounds in force allow, or that is nested too deeply.
     """
-    file = io.BytesIO()
-    encoder = Encoder(file, live, book, roots)
-    encoder.dump(obj)
-    memo: Memo = encoder.memo.copy()
-    head = file.getvalue()
-    if id(live) in memo:
-        raise CannotMove(live, "the namespace itself")
+    encoder, head = attempts.encode(
+        obj, lambda file: Encoder(file, live, book, roots, has_shared_dict=has_shared_dict), live
+    )
     if not marks or len(marks) != len(encoder.buffers):
         marks = [mark(buffer) for buffer in encoder.buffers]
     fingerprint = (xxhash.xxh3_128_digest(head), *marks)
-    refs = frozenset(n for n in encoder.refs if not n.startswith("__") or n == "__annotations__")
-    found = Dump(head, encoder.buffers, fingerprint, refs, encoder.dynamic, frozenset(encoder.uses))
+    found = Dump(head, encoder.buffers, fingerprint, *refs_of(encoder))
+    apart = [*encoder.fixtures, *encoder.made]  # a fixture is every worker's: who refers to one shares nothing
+    found.has_parts_apart = bool(apart)
+    memo: Memo = encoder.memo.copy() if apart or is_memo_wanted(found) else {}
+    for each in apart:
+        memo.pop(id(each), None)
+    if id(live) in memo:
+        raise CannotMove(live, "the namespace itself")
     return found, memo
+
+
+def refs_of(encoder: Encoder) -> tuple[frozenset[str], bool, frozenset[str]]:
+    """Global names that code in what it dumped may use, whether that is any, and identities of the classes met."""
+    refs = frozenset(n for n in encoder.refs if not n.startswith("__") or n == "__annotations__")
+    return refs, encoder.dynamic, frozenset(encoder.uses)
 
 
 def unmarked(_: memoryview) -> bytes:
     """The mark of a buffer that nobody will compare."""
     return b""
-
-
-_IMMUTABLE: tuple[type, ...] = (
-    str, bytes, int, float, complex, bool, type(None), tuple, frozenset, range, slice, type, type(...),
-    types.ModuleType, types.BuiltinFunctionType, types.CodeType, LiveNamespace, ModuleGlobals, OtherGlobals, ByValue,
-)  # fmt: skip
-_IMMUTABLE_MODULES = frozenset(
-    {"datetime", "decimal", "fractions", "uuid", "pathlib", "re", "zoneinfo", "enum", "typing", "dataclasses"}
-)
-
-
-def mutable_ids(memo: Memo, live: dict[str, Any]) -> frozenset[int]:
-    """Addresses in `memo` of objects that two names could share and one could change.
-
-    Objects that the dump made itself (a state that `__reduce__` returned) are told by their count of references.
-    """
-    objects = [entry[1] for entry in memo.values()]
-    kinds = list(map(type, objects))
-    sharing = {kind: _sharing(kind) for kind in set(kinds)}
-    able = {kind for kind, how in sharing.items() if how is not _Sharing.NONE}
-    counts = map(sys.getrefcount, objects)  # by what is written in C: this sees every object of a dump
-    found = {at for at, kind, count in zip(memo, kinds, counts, strict=True) if kind in able and count > _TEMPORARY}
-    special = {kind for kind in able if sharing[kind] is not _Sharing.PLAIN}
-    for obj in [obj for obj, kind in zip(objects, kinds, strict=True) if kind in special] if special else ():
-        if sharing[type(obj)] is _Sharing.ARRAY:
-            found.update(map(id, owners(obj)))
-        elif obj.__globals__ is not live:
-            found.discard(id(obj))
-    return frozenset(found)
-
-
-class _Sharing(enum.Enum):
-    """What two names that hold one object of a type have in common."""
-
-    NONE = "nothing that could change"
-    PLAIN = "the object"
-    FUNCTION = "the object, if it is the notebook's"
-    ARRAY = "the object, and the memory that it looks into"
-
-
-def _sharing(kind: type) -> _Sharing:
-    np = sys.modules.get("numpy")
-    immutable = (*_IMMUTABLE, *((np.generic, np.dtype) if np is not None else ()))
-    if issubclass(kind, immutable) or kind.__module__ in _IMMUTABLE_MODULES:
-        return _Sharing.NONE
-    if issubclass(kind, types.FunctionType):
-        return _Sharing.FUNCTION
-    return _Sharing.ARRAY if np is not None and kind is np.ndarray else _Sharing.PLAIN
-
-
-def _count_of_temporary() -> int:
-    """References that an object has which nothing but a memo holds, counted as `mutable_ids` counts."""
-    memo = {0: (0, object())}
-    objects = [entry[1] for entry in memo.values()]
-    return next(map(sys.getrefcount, objects))
 
 
 class Decoder(pickle.Unpickler):
@@ -313,6 +313,9 @@ class Decoder(pickle.Unpickler):
     def _class_by_uid(self, uid: str) -> type:
         return self._book.get(uid) or self._class_of(uid)
 
+    def _fixture(self, name: str) -> Any:
+        return self._book.fixtures.get(name)
+
     def _make_class(self, uid: str, *arguments: Any) -> type:
         known = self._book.get(uid)
         if known is not None:
@@ -334,11 +337,10 @@ _HOOKED: dict[str, Any] = {
     "live_namespace": Decoder._live_namespace,
     "main_module": Decoder._main_module,
     "class_by_uid": Decoder._class_by_uid,
+    "fixture": Decoder._fixture,
     "make_class": Decoder._make_class,
     "make_enum": Decoder._make_enum,
 }
-
-_TEMPORARY = _count_of_temporary()
 
 
 def load(
@@ -353,15 +355,25 @@ def load(
     """The object in `head`.
 
     Raises:
-        ValueDamaged: it cannot be loaded here; `what` names it. An interrupt while it loads is that too: it may come
-            from the value's own code, and must not keep its name from being bound anew.
+        ValueDamaged: it cannot be loaded here; `what` names it.
     """
     decoder = Decoder(head, buffers, live, book, class_of, name_of)
+    with damaged_if_it_raises(what):
+        try:
+            return decoder.load()
+        finally:
+            decoder.memo.clear()  # it holds the decoder's own methods: a cycle that would keep what was loaded alive
+
+
+@contextmanager
+def damaged_if_it_raises(what: str) -> Iterator[None]:
+    """Raises:
+    ValueDamaged: in place of whatever loading raises. An interrupt is that too: it may come from the value's own
+        code, and must not keep its name from being bound anew.
+    """
     try:
-        return decoder.load()
+        yield
     except ValueDamaged:
         raise
     except (Exception, SystemExit, KeyboardInterrupt) as e:
         raise ValueDamaged(what, f"loading it raised {type(e).__name__}: {e}") from e
-    finally:
-        decoder.memo.clear()  # it holds the decoder's own methods: a cycle that would keep every loaded object alive

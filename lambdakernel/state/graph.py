@@ -35,7 +35,7 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 LIMIT = 8_000_000
 """References above which there is no snapshot: 64 MB of addresses."""
@@ -60,6 +60,45 @@ class Snapshot(Protocol):
         """True: these roots, and all that they reach, are surely as they were. False: one may have changed."""
 
 
+class Edit(NamedTuple):
+    """One object whose own value changed."""
+
+    obj: Any
+    before: int
+    """Items of a list, a dictionary or a set that are as they were, from its beginning,"""
+    after: int
+    """and to its end."""
+    between: list[Any] | None
+    """What is between those: keys and values in turn for a dictionary. None for anything else: all of it may differ."""
+
+
+class Difference(NamedTuple):
+    """What changed from one snapshot to the next. Addresses are of objects that the newer one visited, and `gone` ones
+    of those that only the older one did. An address that is in neither is of the same object, or of an equal one."""
+
+    edits: list[Edit]
+    added: list[int]
+    gone: list[int]
+    shared_added: list[int]
+    """Of what two names could share and one could change."""
+    shared_gone: list[int]
+
+
+class ComparableSnapshot(Snapshot, Protocol):
+    """What the extension takes."""
+
+    @property
+    def has_shared_dict(self) -> bool:
+        """Whether something beside its instance referred to the `__dict__` of one."""
+
+    def shared(self) -> frozenset[int]:
+        """Addresses of the objects that two names could share and one could change; valid while those live. What an
+        array looks into is not among them."""
+
+    def containers(self) -> frozenset[int]:
+        """Addresses of all objects that were visited."""
+
+
 def snapshot(
     roots: Sequence[object], live: dict[str, Any], *, leaf: Leaf | None = None, limit: int = LIMIT
 ) -> Snapshot | None:
@@ -74,14 +113,39 @@ def snapshot(
     return take(tuple(roots), live, leaf, limit, _late_atoms())
 
 
+def take(roots: Sequence[object], live: dict[str, Any], *, leaf: Leaf | None = None) -> ComparableSnapshot | None:
+    """As `snapshot`, by the extension only."""
+    assert native_snapshot is not None
+    return cast("ComparableSnapshot | None", native_snapshot(tuple(roots), live, leaf, LIMIT, _late_atoms()))
+
+
+def advance(
+    old: ComparableSnapshot, roots: Sequence[object], live: dict[str, Any], *, leaf: Leaf | None = None
+) -> tuple[ComparableSnapshot | None, Difference | None]:
+    """A new snapshot, and what changed since `old`, whose roots may have been others; no difference if something
+    changed that it cannot say (an array, the class of an object). By the extension only.
+
+    Raises:
+        Exception: what `leaf` raised.
+    """
+    assert native_advance is not None
+    taken = native_advance(old, tuple(roots), live, leaf, LIMIT, _late_atoms())
+    if taken is None:
+        return None, None
+    look, found = taken
+    return look, Difference([Edit(*edit) for edit in found[0]], *found[1:]) if found is not None else None
+
+
 _NO_EXTENSION = os.environ.get("LAMBDAKERNEL_NO_EXTENSION") == "1"
 Take = Callable[[tuple[object, ...], dict[str, Any], Leaf | None, int, tuple[type, ...]], Snapshot | None]
 
 native_snapshot: Take | None
+native_advance: Callable[..., Any] | None
 try:
+    from lambdakernel.state._graph import advance as native_advance
     from lambdakernel.state._graph import snapshot as native_snapshot
 except ImportError:  # there was no compiler when it was installed, or it was built for another Python
-    native_snapshot = None
+    native_snapshot = native_advance = None
 
 FAST = native_snapshot is not None and not _NO_EXTENSION
 """Whether the extension is used. A snapshot then costs about a tenth of a dump, and a check a hundredth; without it a

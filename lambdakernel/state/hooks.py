@@ -29,6 +29,11 @@ def class_by_uid(uid: str) -> type:
     raise LambdaKernelError(_TEXT)
 
 
+def fixture(name: str) -> Any:
+    """The worker's own object of that name."""
+    raise LambdaKernelError(_TEXT)
+
+
 def make_class(uid: str, *arguments: Any) -> type:
     """A notebook's class, known under its identity before it is filled."""
     raise LambdaKernelError(_TEXT)

@@ -13,12 +13,14 @@ import msgspec
 
 import kvs
 from lambdakernel.errors import ValueDamaged
+from lambdakernel.state import edits
+from lambdakernel.state.ambient import is_held
 from lambdakernel.state.bindings import SHOWN, Bindings, is_output
 from lambdakernel.state.buffers import Buffers, Layers
 from lambdakernel.state.catalogue import Catalogue, resident
-from lambdakernel.state.changes import Detector, Item, Live
+from lambdakernel.state.changes import Detector
 from lambdakernel.state.classes import ClassBook
-from lambdakernel.state.codec import load
+from lambdakernel.state.here import Item, Live
 from lambdakernel.state.residents import LostValue, is_lost
 from lambdakernel.state.units import Keys, Lost, Unit
 
@@ -40,7 +42,7 @@ class Loader:
         buffers: Buffers,
     ) -> None:
         self._live, self._replica, self._catalogue = live, replica, catalogue
-        self._bindings, self._detector, self._book, self._buffers = bindings, detector, book, buffers
+        self._bindings, self._detector, self._book, self.buffers = bindings, detector, book, buffers
         self._loading: set[str] = set()
         self.keys = Keys(1)
         self.layers: dict[str, tuple[Layers, ...]] = {}
@@ -55,7 +57,7 @@ class Loader:
         must = set(reads)
         for name in list(names):
             unit = self._catalogue.of_name(name)
-            if unit is None or (name in self._live and not self._may_load_again(name, unit)):
+            if unit is None or is_held(name) or (name in self._live and not self._may_load_again(name, unit)):
                 continue
             try:
                 self.load(unit)
@@ -68,11 +70,18 @@ class Loader:
                 self._live[name] = self._live[output]
 
     def _may_load_again(self, name: str, unit: Unit) -> bool:
-        """Whether a value stands in for one that could not be loaded, but may be now (an interrupt came between)."""
+        """Whether the shell's own empty `_` is bound; or what stands in for a value that could not be loaded, and may
+        be loaded now (an interrupt came between)."""
+        if self._is_of_shell(name):
+            return unit.id not in self._detector.here.units
         if not is_lost(self._live[name]) or unit.resident is not None:
             return False
-        self._detector.drop(unit.id)
+        self._detector.here.drop(unit.id)
         return True
+
+    def _is_of_shell(self, name: str) -> bool:
+        """Whether the shell bound it when it began, and nobody since."""
+        return name in SHOWN and _is_empty_text(self._live.get(name))
 
     def load(self, unit: Unit) -> None:
         """Bind a unit's names and learn its classes.
@@ -80,19 +89,20 @@ class Loader:
         Raises:
             ValueDamaged: it cannot be loaded; nothing was bound.
         """
-        if unit.id in self._detector.units:
+        if unit.id in self._detector.here.units:
             return
         if unit.resident is not None:
             self._stand_in(unit, None)
             return
         value, self.layers[unit.id] = self._read_once(unit)
-        bound = [name for name in unit.names if name not in self._live or is_lost(self._live[name])]
+        live = self._live
+        bound = [n for n in unit.names if n not in live or is_lost(live[n]) or self._is_of_shell(n)]
         for name in bound:
             self._live[name] = value["names"][name]
         self._show_outputs(bound)
         self._bindings.remember(bound)
         here = Live(unit.id, items_of(unit), unit.fingerprint, uses=frozenset(unit.uses))
-        self._detector.add(here)
+        self._detector.here.add(here)
         mapped = sum(layers[0].nbytes for layers in self.layers[unit.id])
         if unit.nbytes - mapped <= REBASE_LIMIT and bound == list(unit.names):
             self._detector.rebase(here, unit.fingerprint[1:])
@@ -112,21 +122,21 @@ class Loader:
             versions = self._replica.get(self.keys.head(unit.id))
             if not versions:
                 raise ValueDamaged(what, "its value is not in the store")
-            stored = versions[0].value
-            layers = unit.layers_of(stored.blobs)
+            head, changes, refs = edits.stored(unit, versions[0].value, self._replica)
+            layers = unit.layers_of(refs)
             marks = unit.fingerprint[1:]
-            buffers = [self._buffers.map(*each, self._replica) for each in zip(layers, marks, strict=True)]
+            buffers = [self.buffers.map(*each, self._replica) for each in zip(layers, marks, strict=True)]
         except (kvs.KvsError, ValueError) as e:
             raise ValueDamaged(what, str(e)) from e
-        return self.decode(what, stored.payload, buffers), layers
+        return self.decode(what, head, buffers, changes), layers
 
-    def decode(self, what: str, head: bytes, buffers: Sequence[Any]) -> Any:
-        """The value in `head`, with what it refers to loaded as well.
+    def decode(self, what: str, head: bytes, buffers: Sequence[Any], changes: Sequence[bytes] = ()) -> Any:
+        """The value in `head`, edited by `changes`, with what it refers to loaded as well.
 
         Raises:
             ValueDamaged: it cannot be loaded; `what` names it.
         """
-        return load(what, head, buffers, self._live, self._book, self._class_of, self._name_of)
+        return edits.load(what, head, changes, buffers, self._live, self._book, self._class_of, self._name_of)
 
     def _class_of(self, uid: str) -> type:
         unit = self._catalogue.of_class(uid)
@@ -164,14 +174,14 @@ class Loader:
             if name not in self._live or is_lost(self._live[name]):
                 self._live[name] = LostValue(resident(name, unit))
         self._bindings.remember(n for n in unit.names if is_lost(self._live[n]))
-        self._detector.add(Live(unit.id, items_of(unit), ()))
+        self._detector.here.add(Live(unit.id, items_of(unit), ()))
 
     def forget(self, names: set[str]) -> None:
         """Unbind `names`: their values are loaded anew when code reaches them."""
         for name in names & self._live.keys():
-            unit_id = self._detector.unit_of(("n", name))
+            unit_id = self._detector.here.unit_of.get(("n", name))
             if unit_id is not None:
-                self._detector.drop(unit_id)
+                self._detector.here.drop(unit_id)
             del self._live[name]
         self._bindings.forget(names)
 

@@ -7,7 +7,7 @@ one of its problems. What was *resident* comes back as a name that says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,8 @@ class Parts:
     detector: Detector
     book: ClassBook
     ambient: AmbientState
+    follow: Callable[[], None]
+    """Brings this process to the ambient state that the store holds as units."""
 
 
 @dataclass(slots=True)
@@ -164,7 +166,7 @@ class Mover:
         """The store has it: make this process agree. What was broken off is done by doing it again."""
         loaded = {name for name in plan.names if name in self._parts.live}
         for unit_id in plan.units:
-            self._parts.detector.drop(unit_id)
+            self._parts.detector.here.drop(unit_id)
             self._parts.loader.layers.pop(unit_id, None)
         self._hide_outputs(plan.names)
         self._parts.loader.forget(plan.names)
@@ -179,6 +181,7 @@ class Mover:
         self._parts.loader.bind(loaded)
         self._start.rewind(plan.ambient)
         self._parts.ambient.restore(self._start.of(plan.ambient))
+        self._parts.follow()
 
     def _hide_outputs(self, names: Iterable[str]) -> None:
         """Take outputs out of `Out`, and `_` and its like off them."""

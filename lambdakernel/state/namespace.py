@@ -15,27 +15,30 @@ from __future__ import annotations
 
 import ast
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import kvs
 from lambdakernel.errors import LambdaKernelError
-from lambdakernel.state import epochs, reach
-from lambdakernel.state.ambient import Ambient, AmbientState, default_ambient
+from lambdakernel.state import deep, epochs, reach
+from lambdakernel.state.ambient import Ambient, AmbientState, Held, HeldState, default_ambient, is_held
 from lambdakernel.state.beginning import Beginning
 from lambdakernel.state.bindings import SHOWN, Bindings, is_output
-from lambdakernel.state.buffers import Buffers, Layers
+from lambdakernel.state.bounds import Bounds
+from lambdakernel.state.buffers import Buffers
 from lambdakernel.state.catalogue import Catalogue, resident
 from lambdakernel.state.cells import Attached, Cell, Committed, EpochInfo, NameRow, Note, Resident
-from lambdakernel.state.changes import Changes, Detector, Live, Written
+from lambdakernel.state.changes import Detector
 from lambdakernel.state.classes import ClassBook
 from lambdakernel.state.codec import Dump, dump, unmarked
+from lambdakernel.state.fixtures import Fixtures, of_python
 from lambdakernel.state.loader import Loader
 from lambdakernel.state.moving import Parts
-from lambdakernel.state.residents import is_lost, lost_error
+from lambdakernel.state.publishing import Publisher
+from lambdakernel.state.residents import is_lost, lost_error, nameless, never_freed
 from lambdakernel.state.scrub import Findings, examine
+from lambdakernel.state.shown import Shown, shown_after
 from lambdakernel.state.travel import Traveller
 from lambdakernel.state.units import Keys, Unit
 
@@ -50,17 +53,22 @@ class Namespace:
         *,
         ignore: Mapping[str, Any],
         worker: str,
-        ambient: Sequence[Ambient] | None = None,
+        ambient: Sequence[Ambient | Held] | None = None,
+        fixtures: Fixtures | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
         self.live = live
+        self._bounds = bounds or Bounds()
         self._replica = replica
         self._worker = worker
-        self._book = ClassBook()
+        self._book = ClassBook(fixtures or Fixtures(of_python()))
         self._bindings = Bindings(live, ignore)
         self._buffers = Buffers()
         self._detector = Detector(live, self._book, worker, self._buffers)
-        registry = tuple(default_ambient() if ambient is None else ambient)
+        items = tuple(default_ambient() if ambient is None else ambient)
+        registry = tuple(item for item in items if not isinstance(item, Held))
         self._start, self._ambient = Beginning(registry, live), AmbientState(registry)
+        self._held = HeldState([item for item in items if isinstance(item, Held)], live, self._ambient.failed)
         self._catalogue = Catalogue()
         self._loader = Loader(live, replica, self._catalogue, self._bindings, self._detector, self._book, self._buffers)
         self._epoch = 1
@@ -69,6 +77,7 @@ class Namespace:
         """Commits whose cell cannot be told any more; their values may be whole."""
         self._candidates: set[str] = set()
         self._all = False
+        self._publisher = Publisher(live, replica, self._catalogue, self._loader, self._detector.here, self._bindings)
         self._loaded_back: set[str] = set()
         """Kinds of values that were seen to come back from their bytes."""
 
@@ -87,7 +96,8 @@ class Namespace:
         self._ambient.restore(epochs.ambient_in(self._replica, self._epoch))
         log = self._replica.log(newest_first=False, damaged=self._damaged.append)
         cells, self._catalogue.shown = epochs.history([Note.from_bytes(c.note) for c in log], self._epoch)
-        names = sum(not is_output(n) for n in self._catalogue.names)
+        self._follow()
+        names = sum(not is_output(n) and not is_held(n) for n in self._catalogue.names)
         lost = tuple(self._catalogue.residents())
         damaged = tuple(str(error) for error in self._damaged)
         unrestored = tuple(f"{name} ({why})" for name, why in self._ambient.failed.items())
@@ -102,13 +112,29 @@ class Namespace:
         self._catalogue.read(self._replica, self._keys)
         for unit_id, unit in before.items():
             if self._catalogue.units.get(unit_id) != unit:
-                self._detector.drop(unit_id)
+                self._detector.here.drop(unit_id)
                 self._loader.layers.pop(unit_id, None)  # they made up the version before
                 self._loader.forget(set(unit.names))
+        self._follow()
+
+    def _follow(self) -> None:
+        """Take over the ambient state that is stored as units, with all that it can use: it acts before any cell."""
+        catalogue = self._catalogue
+        stored = {name: unit for name in catalogue.names if is_held(name) and (unit := catalogue.of_name(name))}
+        self._held.follow(stored, self._loader.load)
+        if self._held.names:
+            self._loader.bind(self.closure(self._held.names))
+
+    def outlive_process(self) -> None:
+        """At the end of the process: no finalizer runs of values that live on in the store."""
+        units = self._catalogue.units.values()
+        names = [n for unit in units if unit.resident is None for n in unit.names if n in self.live]
+        never_freed([self.live[name] for name in names if not is_lost(self.live[name])])
 
     def close(self) -> None:
-        """Watch no memory any more; the values stay."""
+        """Watch no memory and no commit any more; the values stay."""
         self._buffers.close()
+        self._bounds.close()
 
     # -- before a cell
 
@@ -122,11 +148,15 @@ class Namespace:
         found = reach.of_source(code) if isinstance(code, str) else reach.of_tree(code)
         for name in found.reads:
             self._refuse_lost(name)
+        self._bind_reached(found)
+        self._ambient.settle(self.live)
+
+    def _bind_reached(self, found: reach.Reach) -> None:
         if found.dynamic:
             self.touch_all()
             self._loader.bind(self._catalogue.names, found.reads)
             return
-        wanted = self.closure(found.names | found.hints)
+        wanted = self.closure(found.names | found.hints | self._held.names)
         self._candidates |= wanted
         self._loader.bind(wanted, found.reads)
         if found.resizes:
@@ -156,6 +186,13 @@ class Namespace:
         """Bind names of the store that are not bound; others are left alone."""
         self._loader.bind(self.closure(names))
 
+    def output(self, number: int) -> Any:
+        """The value of `Out[number]`, loaded if it has to be; None if it is nowhere."""
+        name = f"_{number}"
+        self.load([name])
+        value = self.live.get(name)
+        return None if is_lost(value) else value
+
     def load_all(self) -> None:
         self._loader.bind(self._catalogue.names)
 
@@ -167,6 +204,12 @@ class Namespace:
         Raises:
             kvs.KvsError: nothing was published; the same changes are found again by the next commit.
         """
+        with self._bounds.in_force():
+            self._held.capture()
+            with self._held.bound():
+                return self._commit(cell)
+
+    def _commit(self, cell: Cell | None) -> Committed:
         start = time.perf_counter()
         rebound, gone = self._bindings.changes()
         gone_ours = [n for n in gone if n in self._catalogue]
@@ -176,21 +219,19 @@ class Namespace:
             self._settle()
             return Committed(None)
         number = cell.number if cell is not None else 0
-        layers, nbytes = self._store_buffers(changes)
-        units = [self._unit(*each, number) for each in zip(changes.written, layers, strict=True)]
-        writes = self._writes(changes, units, layers, ambient)
-        shown = self._what_is_shown()
-        dot = self._replica.publish(writes, Note(self._epoch, cell, shown).to_bytes())
-        self._apply(changes, units, layers, dot, gone)
+        delta = self._publisher.delta(changes, ambient, number)
+        shown = self._what_is_shown(gone)
+        dot = self._replica.publish(delta.writes, Note(self._epoch, cell, shown).to_bytes())
+        self._publisher.published(changes, delta, dot, gone)
         self._catalogue.shown = shown
         self._ambient.committed(ambient)
         self._settle()
         return Committed(
             dot,
-            tuple(n for unit in units for n in unit.names),
+            tuple(n for unit in delta.units for n in unit.names),
             tuple(gone_ours),
-            tuple(resident(n, u) for u in units if u.resident for n in u.names),
-            nbytes + sum(len(w.dump.head) for w in changes.written if w.dump),
+            tuple(resident(n, u) for u in delta.units if u.resident for n in u.names),
+            delta.nbytes,
             time.perf_counter() - start,
         )
 
@@ -200,111 +241,22 @@ class Namespace:
 
     def _suspects(self) -> list[str]:
         """Live units that may have changed since the last commit."""
-        return self._catalogue.suspects(self._detector.units, self._candidates, everything=self._all)
+        reached = self._candidates | self._held.names
+        return self._catalogue.suspects(self._detector.here.units, reached, everything=self._all)
 
-    def _unit(self, written: Written, layers: Sequence[Layers], cell: int) -> Unit:
-        names = tuple(key for kind, key in written.items if kind == "n")
-        found = written.dump or Dump(b"", [], (), frozenset(), False, frozenset())
-        return Unit(
-            id=written.replaces[0] if written.replaces else uuid.uuid4().hex,
-            names=names,
-            classes=tuple(key for kind, key in written.items if kind == "c"),
-            refs=tuple(sorted(found.refs)),
-            dynamic=found.dynamic,
-            uses=tuple(sorted(found.uses)),
-            types={name: type(self.live[name]).__name__ for name in names},
-            fingerprint=found.fingerprint,
-            nbytes=found.nbytes,
-            layers=tuple(map(len, layers)) if any(len(refs) > 1 for refs in layers) else (),
-            cell=cell or max((u.cell for u in map(self._catalogue.units.get, written.replaces) if u), default=0),
-            resident=written.lost,
-        )
-
-    def _store_buffers(self, changes: Changes) -> tuple[list[tuple[Layers, ...]], int]:
-        """For each unit to write, the blobs that make up its buffers, and the bytes that had to be stored for that:
-        what is in the store is not written again."""
-        dumps = [written.dump for written in changes.written]
-        known = self._known_layers() if any(found is not None and found.buffers for found in dumps) else {}
-        stored: list[int] = []
-
-        def put(data: bytes | memoryview) -> kvs.BlobRef:
-            ref = self._replica.put_blob(data)
-            stored.append(ref.nbytes)
-            return ref
-
-        def layers_of(found: Dump) -> tuple[Layers, ...]:
-            return tuple(
-                known.get((mark, view.nbytes)) or self._buffers.layers(view, mark, put)
-                for mark, view in zip(found.fingerprint[1:], found.buffers, strict=True)
-            )
-
-        return [layers_of(found) if found is not None else () for found in dumps], sum(stored)
-
-    def _known_layers(self) -> dict[tuple[bytes, int], Layers]:
-        """Buffers that current units hold, by what stands for their content: not hashed nor written again."""
-        units = self._catalogue.units
-        return {
-            (mark, refs[0].nbytes): refs
-            for unit_id, buffers in self._loader.layers.items()
-            if unit_id in units
-            for mark, refs in zip(units[unit_id].fingerprint[1:], buffers, strict=False)
-        }
-
-    def _writes(
-        self,
-        changes: Changes,
-        units: Sequence[Unit],
-        layers: Sequence[tuple[Layers, ...]],
-        ambient: Mapping[str, bytes],
-    ) -> dict[bytes, kvs.Value | None]:
-        writes: dict[bytes, kvs.Value | None] = {}
-        for unit_id in [*changes.emptied, *(u for w in changes.written for u in w.replaces)]:
-            writes[self._keys.unit(unit_id)] = writes[self._keys.head(unit_id)] = None
-        for written, unit, buffers in zip(changes.written, units, layers, strict=True):
-            writes[self._keys.unit(unit.id)] = kvs.Value(unit.to_bytes())
-            if written.dump is not None:
-                blobs = tuple(ref for refs in buffers for ref in refs)
-                writes[self._keys.head(unit.id)] = kvs.Value(written.dump.head, blobs)
-        for name, value in ambient.items():
-            writes[self._keys.ambient(name)] = kvs.Value(value)
-        return writes
-
-    def _apply(
-        self,
-        changes: Changes,
-        units: Sequence[Unit],
-        layers: Sequence[tuple[Layers, ...]],
-        dot: kvs.Dot,
-        gone: Sequence[str],
-    ) -> None:
-        """The store has it: remember it as the state to compare with."""
-        written_anew = {unit.id for unit in units}
-        for unit_id in [*changes.emptied, *(u for w in changes.written for u in w.replaces)]:
-            if unit_id not in written_anew:
-                self._detector.drop(unit_id)
-            self._catalogue.remove(unit_id)
-            self._loader.layers.pop(unit_id, None)
-        for written, unit, buffers in zip(changes.written, units, layers, strict=True):
-            self._catalogue.add(unit, dot)
-            self._loader.layers[unit.id] = buffers
-            ids = written.dump.ids if written.dump is not None else frozenset()
-            look = written.dump.snapshot if written.dump is not None else None
-            self._detector.add(Live(unit.id, written.items, unit.fingerprint, ids, frozenset(unit.uses), look))
-            self._bindings.remember(unit.names)
-            views = written.dump.buffers if written.dump is not None else []
-            for view, mark, refs in zip(views, unit.fingerprint[1:], buffers, strict=False):
-                self._buffers.committed(view, mark, refs)
-        self._bindings.forget(gone)
-
-    def _what_is_shown(self) -> tuple[str, str, str]:
-        one, two, three = (self._bindings.shown_as(self.live.get(name)) if name in self.live else "" for name in SHOWN)
-        return (one, two, three)
+    def _what_is_shown(self, gone: Iterable[str]) -> Shown:
+        live, left = self.live, set(gone)
+        values = [live.get(name) for name in SHOWN]
+        here = [None if type(value) is str and not value else self._bindings.shown_as(value) for value in values]
+        return shown_after(here, self._catalogue.shown, lambda name: name not in left)
 
     # -- looking
 
     def residents(self) -> list[Resident]:
         """Values that live in this process and nowhere else."""
-        return [r for r in self._catalogue.residents() if r.name in self.live and not is_lost(self.live[r.name])]
+        known = self._catalogue.residents()
+        here = [r for r in known if r.name in self.live and not is_lost(self.live[r.name])]
+        return here + nameless(self.live, self._worker)
 
     def rows(self) -> list[NameRow]:
         """One row a variable, sorted by name; as in `%who`, names with a leading underscore are left out."""
@@ -316,7 +268,11 @@ class Namespace:
         ]
         stored = [self._row(n, u) for u in self._catalogue.units.values() for n in u.names if not n.startswith("_")]
         stored = [row for row in stored if row.name not in fresh]
-        return sorted(new + stored, key=lambda row: row.name)
+        odd = [
+            NameRow(r.name, r.type, 0, "", "resident", r.reason, (r.name,), 0)
+            for r in nameless(self.live, self._worker)
+        ]
+        return sorted(new + stored + odd, key=lambda row: row.name)
 
     def _row(self, name: str, unit: Unit) -> NameRow:
         state, why = "durable", ""
@@ -335,15 +291,16 @@ class Namespace:
 
     def examine(self) -> Findings:
         """For a fork of this process: what a look at every value finds. Runs code of the values; commits nothing."""
-        return examine(self._detector, self.live, self._book, frozenset(self._loaded_back))
+        with self._held.bound(), deep.shallow():
+            return examine(self._detector, self.live, self._book, frozenset(self._loaded_back))
 
     def take(self, findings: Findings) -> bool:
         """Whether the next commit has to do something for `findings`; it then looks at everything."""
         self._loaded_back.update(findings.kinds)
         if findings.untrue:
             self._book.untrue.update(findings.untrue)
-            self._detector.distrust()
-        marks = {mark for unit in self._detector.units.values() for mark in unit.fingerprint[1:]}
+            self._detector.here.distrust()
+        marks = {mark for unit in self._detector.here.units.values() for mark in unit.fingerprint[1:]}
         if findings.changed or findings.untrue or self._buffers.any_written(marks):
             self.touch_all()
             return True
@@ -383,10 +340,12 @@ class Namespace:
         self._ambient.restore(epochs.ambient_in(self._replica, epoch))
         self._loader.forget(names)
         self._catalogue.read(self._replica, self._keys)
-        return sorted(n for n in names if not is_output(n))
+        self._follow()
+        return sorted(n for n in names if not is_output(n) and not is_held(n))
 
     def _give_way(self, names: set[str]) -> None:
         """Commit, with `names` deleted: what shared a co-variable with one of them stays."""
+        self._held.give_way(names)
         clash = {name for name in names if name in self._catalogue}
         self._loader.bind(clash)
         for name in clash & self.live.keys():
@@ -398,7 +357,8 @@ class Namespace:
     def past(self) -> Traveller:
         """What was committed in this epoch, to be looked at."""
         parts = Parts(
-            self.live, self._replica, self._catalogue, self._loader, self._detector, self._book, self._ambient
+            self.live, self._replica, self._catalogue, self._loader, self._detector, self._book, self._ambient,
+            self._follow,
         )  # fmt: skip
         return Traveller(parts, self._epoch, self._start)
 
@@ -445,6 +405,8 @@ class Namespace:
         """Names among the candidates, and not in `except_names`, whose value changed in place since it was loaded."""
         rebound, gone = self._bindings.changes()
         skip = {*except_names, *rebound, *gone}
-        changes = self._detector.detect(self._suspects(), (), ())
-        names = {key for w in changes.written for kind, key in w.items if kind == "n" and key not in skip}
+        with self._held.bound():
+            changes = self._detector.detect(self._suspects(), (), ())
+        keys = {key for w in changes.written for kind, key in w.items if kind == "n" and key not in skip}
+        names = {name for name in keys if not is_held(name)}
         return sorted({name for name in names if not is_output(name)} or names)

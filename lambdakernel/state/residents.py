@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from lambdakernel.errors import ResidentLost
+from lambdakernel.state import bounds
 from lambdakernel.state.cells import Resident
 
 _DEPTH = 12
@@ -25,9 +27,12 @@ def culprit(name: str, obj: Any, cannot: Callable[[Any], bool]) -> tuple[str, An
 
 
 def _parts(obj: Any) -> list[tuple[str, Any]]:
-    """What `obj` holds, with the expression that reads it; nothing if it cannot be asked (a proxy of what is gone)."""
+    """What `obj` holds, with the expression that reads it; nothing if it cannot be asked (a proxy of what is gone, code
+    of its own that hangs)."""
+    if (here := bounds.current()) is not None:
+        here.arm()
     try:
-        return list(_parts_of(obj))
+        return bounds.run(lambda: list(_parts_of(obj)), lambda: obj)
     except Exception:
         return []
 
@@ -55,6 +60,32 @@ def _attributes(obj: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(attributes, dict):
         for key, value in list(attributes.items())[:_BREADTH]:
             yield f".{key}", value
+
+
+def is_storable(name: object) -> bool:
+    """Whether the store can hold a variable of that name: `globals()` takes any key, a record only text."""
+    if type(name) is not str:
+        return False
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def nameless(live: dict[Any, Any], worker: str) -> list[Resident]:
+    """What is bound in `live` under a key that is no name that can be stored."""
+    why = "bound to a key that is no text which can be stored"
+    return [
+        Resident(f"globals()[{key!r:.60}]", type(live[key]).__name__, why, f"globals()[{key!r:.60}]", 0, worker)
+        for key in list(live)
+        if not is_storable(key)
+    ]
+
+
+def never_freed(objects: list[Any]) -> None:
+    """Keep them past the end of the interpreter."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(objects))
 
 
 class LostValue:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from lambdakernel.state.changes import Detector, Live
+from lambdakernel.state.changes import Detector
 from lambdakernel.state.classes import ClassBook, kind_of
 from lambdakernel.state.codec import Dump, dump, load, unmarked
+from lambdakernel.state.here import Live
 
 _LIMIT = 20_000
 """Pairs of objects that are compared for one value."""
@@ -31,24 +32,27 @@ class Findings(NamedTuple):
 def examine(detector: Detector, live: dict[str, Any], book: ClassBook, known: frozenset[str]) -> Findings:
     """Encode every live unit; load back those with a kind that is not `known`.
 
+    What has a finalizer is not loaded: a copy that dies here would close or remove what the value of the worker uses.
     Buffers are not looked at: that costs their size here, and next to nothing where they are watched.
     """
     changed: list[str] = []
     untrue: dict[str, str] = {}
     kinds: set[str] = set()
-    for unit_id, unit in list(detector.units.items()):
-        if not unit.fingerprint or detector.is_atom(unit):
+    for unit_id, unit in list(detector.here.units.items()):
+        if not unit.fingerprint or detector.here.is_atom(unit):
             continue
         try:
-            found, memo = detector.encode(unit.items, mark=unmarked)
+            found, memo = detector.dumper.encode(unit.items, mark=unmarked)
         except (Exception, RecursionError):  # what it holds cannot move any more: a commit will say so
             changed.append(unit_id)
             continue
-        if found.fingerprint[0] != unit.fingerprint[0]:
+        if found.fingerprint[0] != unit.fingerprint[0] and (
+            unit.base is None or not detector.here.is_surely_same(unit)
+        ):
             changed.append(unit_id)
         new = {kind: obj for _, obj in memo.values() if (kind := kind_of(type(obj))) not in known | kinds}
         new = {kind: obj for kind, obj in new.items() if _makes_own_bytes(type(obj))}
-        if new:
+        if new and not any(hasattr(type(obj), "__del__") for _, obj in memo.values()):
             untrue |= _verify(unit, found, new, live, book)
             kinds |= new.keys()
     return Findings(tuple(changed), untrue, tuple(sorted(kinds)))

@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import gc
 import io
+import re
 import threading
 import types
-import typing
-import weakref
 from collections.abc import Callable
 from typing import Any
 
+from lambdakernel.state import typevars, weak
 from lambdakernel.state.functions import reduce_cell, reduce_code
 
 
@@ -38,27 +38,6 @@ def reduce_rlock(lock: Any) -> tuple[Any, ...]:
         raise CannotMove(lock, "a lock that is held")
     lock.release()
     return (threading.RLock, ())
-
-
-def reduce_weakref(reference: Any) -> tuple[Any, ...]:
-    target = reference()
-    return (weakref.ref, (target,)) if target is not None else (dead_reference, ())
-
-
-class _Gone:
-    """Something to have referred to."""
-
-
-def dead_reference() -> Any:
-    return weakref.ref(_Gone())
-
-
-def reduce_weak_keys(mapping: Any) -> tuple[Any, ...]:
-    return (weakref.WeakKeyDictionary, (dict(mapping),))
-
-
-def reduce_weak_values(mapping: Any) -> tuple[Any, ...]:
-    return (weakref.WeakValueDictionary, (dict(mapping),))
 
 
 def reduce_dict_view(view: Any) -> tuple[Any, ...]:
@@ -84,16 +63,26 @@ def reduce_condition(condition: Any) -> tuple[Any, ...]:
     return (threading.Condition, (condition._lock,))
 
 
-def reduce_new_type(kind: Any) -> tuple[Any, ...]:
-    """Not as the bare name in `__main__` that pickle writes."""
-    return (make_new_type, (kind.__name__, kind.__supertype__, kind.__module__))
+def reduce_match(match: re.Match[Any]) -> tuple[Any, ...]:
+    """By finding it again, which is tried here."""
+    arguments = (match.re, match.string, match.pos, match.endpos, _spans(match))
+    if type(match.string) not in (str, bytes) or find_match(*arguments) is None:
+        raise CannotMove(match, "a match that is not found again")
+    return (find_match, arguments)
 
 
-def make_new_type(name: str, supertype: Any, module: str) -> Any:
-    make: Any = typing.NewType
-    made = make(name, supertype)
-    made.__module__ = module
-    return made
+def find_match(
+    pattern: re.Pattern[Any], text: Any, begin: int, end: int, spans: tuple[tuple[int, int], ...]
+) -> re.Match[Any] | None:
+    """The match with these spans; one that iterating gave is found where it starts."""
+    at = spans[0][0]
+    tries = ((pattern.search, begin), (pattern.match, begin), (pattern.fullmatch, begin), (pattern.match, at))
+    found = (find(text, start, end) for find, start in tries)
+    return next((match for match in found if match is not None and _spans(match) == spans), None)
+
+
+def _spans(match: re.Match[Any]) -> tuple[tuple[int, int], ...]:
+    return tuple(match.span(n) for n in range(match.re.groups + 1))
 
 
 def reduce_mark(mark: object) -> str:
@@ -101,47 +90,20 @@ def reduce_mark(mark: object) -> str:
     return next(name for name, value in vars(dataclasses).items() if value is mark)
 
 
-def reduce_exception(error: BaseException) -> Any:
-    """Without running `__init__` again, which may take other arguments than `args`; the traceback stays behind."""
-    kind = type(error)
-    if kind.__reduce__ is not BaseException.__reduce__ or kind.__reduce_ex__ is not object.__reduce_ex__:
-        return NotImplemented
-    state = (error.__dict__, error.__cause__, error.__context__, error.__suppress_context__)
-    return (make_exception, (kind, error.args), state, None, None, fill_exception)
-
-
-def make_exception(kind: type[BaseException], arguments: tuple[Any, ...]) -> BaseException:
-    native: Any = next(base for base in kind.__mro__ if not base.__flags__ & _HEAP_TYPE)
-    error: BaseException = native.__new__(kind, *arguments)
-    try:
-        native.__init__(error, *arguments)
-    except TypeError:  # it takes what `args` does not say; `args` themselves are kept
-        error.args = arguments
-    return error
-
-
-def fill_exception(error: BaseException, state: tuple[Any, ...]) -> None:
-    attributes, error.__cause__, error.__context__, error.__suppress_context__ = state
-    error.__dict__.update(attributes)
-
-
-_HEAP_TYPE = 1 << 9
-
 REDUCERS: dict[type, Callable[[Any], Any]] = {
+    **weak.REDUCERS,
+    **typevars.REDUCERS,
     types.CellType: reduce_cell,
     types.CodeType: reduce_code,
     type(threading.Lock()): reduce_lock,
     type(threading.RLock()): reduce_rlock,
-    weakref.ref: reduce_weakref,
-    weakref.WeakKeyDictionary: reduce_weak_keys,
-    weakref.WeakValueDictionary: reduce_weak_values,
     type({}.keys()): reduce_dict_view,
     type({}.values()): reduce_dict_view,
     type({}.items()): reduce_dict_view,
     types.MappingProxyType: reduce_proxy,
     memoryview: refuse_view,
     threading.Condition: reduce_condition,
-    typing.NewType: reduce_new_type,
+    re.Match: reduce_match,
     **{type(mark): reduce_mark for mark in (dataclasses.MISSING, dataclasses.KW_ONLY)},
 }
 

@@ -19,14 +19,16 @@ import msgspec
 
 import kvs
 from lambdakernel.errors import LambdaKernelError
+from lambdakernel.state.ambient import PREFIX, is_held
 from lambdakernel.state.aside import Aside
 from lambdakernel.state.bindings import is_output
 from lambdakernel.state.cells import Cell, Note
 from lambdakernel.state.units import Keys, Unit, unit_of
 
 Kind = Literal["undo", "redo", "checkout"]
-_INCIDENTAL = frozenset({b"warnings", b"matplotlib.rcParams"})
+_INCIDENTAL = frozenset({b"warnings", b"logging", b"matplotlib.rcParams", b"matplotlib.backend"})
 """Ambient state that an import or a plot changes: it goes back with the rest, but makes no step of its own."""
+_INCIDENTAL_HELD = (f"{PREFIX}warnings ", f"{PREFIX}logger ")
 _KEPT = frozenset({"_", "_exit_code"})
 _TICK_S = 0.001
 """What the time of a commit may lie before the moment at which it was made."""
@@ -167,7 +169,16 @@ class Timeline:
         if event.cell is None:
             return False
         ambient = {key.removeprefix(self.keys.ambients) for key in event.keys if key.startswith(self.keys.ambients)}
-        return bool(ambient - _INCIDENTAL) or self._changed_variables(event)
+        return bool(ambient - _INCIDENTAL) or self._changed_variables(event) or self._changed_held(event)
+
+    def _changed_held(self, event: Event) -> bool:
+        """Whether it changed ambient state that is kept as units: a magic that it registered, a handler of a signal."""
+        try:
+            before, after = self._units(event)
+        except (kvs.KvsError, msgspec.MsgspecError):
+            return True
+        names = {name for unit in (*before, *after) for name in unit.names if is_held(name)}
+        return not all(name.startswith(_INCIDENTAL_HELD) for name in names)
 
     def redone(self) -> Event:
         """The undo that a redo takes back.

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import kvs
 from lambdakernel.errors import LambdaKernelError
 from lambdakernel.state import epochs
+from lambdakernel.state.ambient import PREFIX, is_held
 from lambdakernel.state.beginning import Beginning
 from lambdakernel.state.cells import Note
 from lambdakernel.state.differences import Difference, differences
@@ -162,6 +163,7 @@ class Traveller:
 
     def _moved(self, move: Move, events: list[Event], plan: Plan) -> Moved:
         failed = self._parts.ambient.failed
+        held = {name.removeprefix(PREFIX) for name in plan.names if is_held(name)}
         return Moved(
             move.kind,
             tuple(event.number for event in events),
@@ -170,6 +172,6 @@ class Traveller:
             tuple(sorted(variables(plan.names - plan.back - plan.lost.keys()))),
             tuple(f"{name} ({why})" for name, why in sorted(plan.lost.items())),
             tuple(f"{name} ({why})" for name, why in sorted(plan.dropped.items())),
-            tuple(sorted(plan.ambient)),
-            tuple(f"{name} ({failed[name]})" for name in sorted(plan.ambient) if name in failed),
+            tuple(sorted({*plan.ambient, *(name.partition(" ")[0] for name in held)})),
+            tuple(f"{name} ({failed[name]})" for name in sorted({*plan.ambient, *held}) if name in failed),
         )

@@ -37,6 +37,8 @@ class Unit(msgspec.Struct, frozen=True):
     nbytes: int = 0
     layers: tuple[int, ...] = ()
     """How many of its blobs make up each of its buffers; empty: one each."""
+    edited: bool = False
+    """Its value is edits of a base, which is the first of its blobs (see `edits`)."""
     cell: int = 0
     """Number of the cell that wrote it."""
     resident: Lost | None = None

@@ -25,10 +25,13 @@ import kvs
 from lambdakernel.errors import LambdaKernelError, NotSaved
 from lambdakernel.session import Opened, hold, name_of, space_of, sweep
 from lambdakernel.settings import Settings, default_store
-from lambdakernel.state import Attached, Cell, Committed, Findings, Namespace, default_ambient
+from lambdakernel.state import Attached, Backend, Bounds, Cell, Committed, Findings, Namespace, default_ambient
 from lambdakernel.worker import history
-from lambdakernel.worker.ambient import LoadedExtensions
+from lambdakernel.worker.ambient import AutoReload, LoadedExtensions
+from lambdakernel.worker.customs import customs_of, fixtures_of
+from lambdakernel.worker.last_error import LastError
 from lambdakernel.worker.scrub import Scrub
+from lambdakernel.worker.underscores import ClearedInputs, Kept, OutputTexts
 
 SOON_S = 0.15
 """Seconds from a change outside a cell to its commit: long enough to gather a slider's events into one."""
@@ -61,6 +64,7 @@ class Durable:
         self._uncollected_nbytes = 0
         self._swept = False
         self._scrub = Scrub(kernel.main_loop, settings.scrub_after_s, self._is_idle, self._examine, self._take)
+        self.backend = Backend()
         self.namespace: Namespace | None = None
         self.attached: Attached | None = None
         self.session = name_of(settings, os.environ, params["key"])
@@ -74,14 +78,22 @@ class Durable:
             opened = hold(space_of(self._settings, os.environ, self.session), self.session, self._params["front_pid"])
             worker = f"worker {os.getpid()}"
             shell = self._kernel.shell
-            ambient = (*default_ambient(), LoadedExtensions(shell))
-            namespace = Namespace(shell.user_ns, opened.replica, ignore=self._ignored, worker=worker, ambient=ambient)
+            last_error, cleared = LastError(), ClearedInputs(shell)
+            ours = (LoadedExtensions(shell), AutoReload(shell), *customs_of(shell), last_error, cleared, Kept(shell))
+            ambient = (*default_ambient(self.backend), *ours)
+            namespace = Namespace(
+                shell.user_ns, opened.replica, ignore=self._ignored, worker=worker, ambient=ambient,
+                fixtures=fixtures_of(shell),
+                bounds=Bounds(self._settings.hook_deadline_s, self._settings.max_value_bytes),
+            )  # fmt: skip
+            last_error.namespace = namespace
             self.attached = namespace.attach()
         except (kvs.KvsError, LambdaKernelError, OSError) as e:
             self._failure = e
             return
         self._opened, self.namespace, self._failure = opened, namespace, None
-        history.restore(self._kernel.shell, self.attached.cells)
+        history.restore(shell, self.attached.cells, cleared.until)
+        shell.history_manager.output_hist_reprs = OutputTexts(shell, namespace.output)
         if self.attached.resumed and self._params["generation"] == 1 and self.attached.names:
             self._news = history.resumed_line(self.session, self.attached)
         if self.attached.unrestored:
@@ -254,6 +266,8 @@ class Durable:
     def close(self, *, forget: bool) -> None:
         """Release the session; with `forget`, one that nobody named is deleted."""
         if self.namespace is not None:
+            if not (forget and self._opened is not None and self._opened.fresh):
+                self.namespace.outlive_process()
             self.namespace.close()
         if self._opened is not None:
             self._opened.close(forget=forget)

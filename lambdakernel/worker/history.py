@@ -10,23 +10,34 @@ from typing import Any
 from lambdakernel.state import Attached, Cell
 
 
-def restore(shell: Any, cells: Sequence[Cell]) -> None:
-    """Make `shell` continue after `cells`: `In`, `_i`, `_i5`, the source behind tracebacks, the next count."""
+def restore(shell: Any, cells: Sequence[Cell], cleared: int = 0) -> None:
+    """Make `shell` continue after `cells`: `In`, `_i`, `_i5`, the source behind tracebacks, the next count.
+
+    Inputs up to number `cleared` are empty, as `%reset in` left them.
+    """
     numbered = [cell for cell in cells if cell.number > 0]
     if not numbered:
         return
     manager = shell.history_manager
     for cell in numbered:
         parsed = _parsed(shell, cell.source)
+        _register_source(shell, cell, parsed)
+        is_cleared = cell.number <= cleared
         for inputs, text in ((manager.input_hist_parsed, parsed), (manager.input_hist_raw, cell.source)):
             inputs.extend([""] * (cell.number + 1 - len(inputs)))
-            inputs[cell.number] = text.rstrip("\n")
-        shell.user_ns[f"_i{cell.number}"] = cell.source.rstrip("\n")
-        _register_source(shell, cell, parsed)
-    last = ["", "", "", *(cell.source.rstrip("\n") for cell in numbered)]
-    manager._i00, manager._i, manager._ii, manager._iii = last[-1], last[-1], last[-2], last[-3]
-    shell.user_ns.update(_i=last[-1], _ii=last[-2], _iii=last[-3])
+            inputs[cell.number] = "" if is_cleared else text.rstrip("\n")
+        if not is_cleared:
+            shell.user_ns[f"_i{cell.number}"] = cell.source.rstrip("\n")
+    _restore_last_inputs(shell, [cell.source.rstrip("\n") for cell in numbered if cell.number > cleared])
     shell.execution_count = numbered[-1].number + 1
+
+
+def _restore_last_inputs(shell: Any, sources: Sequence[str]) -> None:
+    """`_i`, `_ii` and `_iii` as they were in the last cell: the ones before it. The next cell moves them on."""
+    last = ["", "", "", "", *sources]
+    manager = shell.history_manager
+    manager._i00, manager._i, manager._ii, manager._iii = last[:-5:-1]
+    shell.user_ns.update(_i=manager._i, _ii=manager._ii, _iii=manager._iii)
 
 
 def _parsed(shell: Any, source: str) -> str:

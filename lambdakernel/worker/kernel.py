@@ -66,10 +66,10 @@ class WorkerKernel(IPythonKernel):
         return self.parent.link
 
     def attach(self) -> None:
-        """Find the session's state; afterwards cells are durable."""
+        """Find the session's state; afterwards cells are durable. Our magics are there before: they are no cell's."""
+        magics.load(self.shell, self.durable, self)
         self.durable.attach()
         self.shell.durable = self.durable
-        magics.load(self.shell, self.durable, self)
 
     def announce(self) -> None:
         """Tell the front that this worker can take requests."""

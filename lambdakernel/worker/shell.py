@@ -10,13 +10,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ipykernel.zmqshell import ZMQInteractiveShell
+from IPython.core import formatters
 from IPython.core.interactiveshell import ExecutionResult
 
 import kvs
 from lambdakernel.errors import LambdaKernelError
+from lambdakernel.worker.underscores import KEPT, SHOWN
 
 _FIRST_WORD = re.compile(r"\s*([^\W\d]\w*)")
-SHOWN = ("_", "__", "___")
 if TYPE_CHECKING:
     from lambdakernel.worker.durable import Durable
 
@@ -40,6 +41,16 @@ def _durable_of(module: NamespaceModule) -> Durable | None:
     return shell.durable if shell is not None and shell.user_module is module else None
 
 
+class DisplayFormatter(formatters.DisplayFormatter):
+    """IPython's, which has the backend of figures brought back before it shows one. `%config` knows it by its name."""
+
+    def format(self, obj: Any, include: Any = None, exclude: Any = None) -> Any:
+        shell: Any = self.parent
+        if shell.durable is not None:
+            shell.durable.backend.use_for(obj)
+        return super().format(obj, include, exclude)
+
+
 class WorkerShell(ZMQInteractiveShell):
     """See the module. `durable` is set by the kernel once the shell exists."""
 
@@ -50,6 +61,11 @@ class WorkerShell(ZMQInteractiveShell):
     """ipykernel reads it after any error, and IPython does not set it for a group of exceptions."""
     ran_as = ""
     """File name of the cell that ran last: computing it anew costs more than all else that is kept of a cell."""
+
+    def init_display_formatter(self) -> None:
+        formatter: Any = DisplayFormatter(parent=self)
+        self.display_formatter = formatter
+        self.configurables.append(formatter)
 
     async def run_ast_nodes(self, nodelist: Any, cell_name: str, *args: Any, **kwargs: Any) -> bool:
         """Load, then run; a name that cannot be had is this cell's error, and nothing of the cell runs."""
@@ -62,6 +78,12 @@ class WorkerShell(ZMQInteractiveShell):
                 return self._refuse(e, kwargs.get("result"))
             self._tell_news()
         return bool(await super().run_ast_nodes(nodelist, cell_name, *args, **kwargs))
+
+    def run_line_magic(self, magic_name: str, line: str, _stack_depth: int = 1) -> Any:
+        """As IPython does it, with the backend of figures there when its options are asked for."""
+        if magic_name == "config" and self.durable is not None and "InlineBackend" in line:
+            self.durable.backend.use()
+        return super().run_line_magic(magic_name, line, _stack_depth + 1)
 
     def transform_cell(self, raw_cell: str) -> str:
         """As IPython does it, which asks whether a line begins with a variable or with the name of a magic, and whether
@@ -115,6 +137,6 @@ class WorkerShell(ZMQInteractiveShell):
         yield
         for name, value in zip(SHOWN, before, strict=True):
             loaded = self.user_ns.get(name)
-            if loaded is not value:
+            if loaded is not value and self.user_ns_hidden.get(name) is not KEPT:
                 setattr(self.displayhook, name, loaded)
                 self.user_ns_hidden[name] = loaded

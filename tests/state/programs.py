@@ -166,6 +166,22 @@ PROGRAMS: dict[str, list[str]] = {
     "a base is patched later": ["class A:\n    def hi(s): return 1\nclass B(A): pass\nb = B()", "A.hi = lambda s: 2", "print(b.hi())"],
     "a class that refers to itself": ["class N:\n    def __init__(s, k=None): s.kids = k or []\n    def add(s):\n        s.kids.append(N())\n        return s", "n = N().add()", "n.add()", "print(len(n.kids), type(n.kids[0]) is N)"],
     "classes that hold each other": ["class A: pass\nclass B(A): pass\nA.child = B\nb = B()", "print(b.child is B, A.child.__mro__[1] is A)", "A.x = 1", "print(b.x)"],
+    "a class that says it is another": [
+        "class E:\n    @property\n    def __class__(self): return int\ne = E(); e.v = [1]",
+        "e.v.append(2)",
+        "print(isinstance(e, int), type(e).__name__, e.v)",
+    ],
+    "the dictionary of an instance": [
+        "class K: pass\nk = K(); k.x = [1]; a = [k]",
+        "d = vars(a[0])",
+        "d['y'] = 5; del d['x']; k.z = d",
+        "print(k.y, hasattr(k, 'x'), vars(k) is d, k.z is d, a[0] is k)",
+    ],
+    "the dictionary of a frozen instance": [
+        "import dataclasses\n@dataclasses.dataclass(frozen=True)\nclass F:\n    x: list\nf = F([1]); d = f.__dict__",
+        "d['x'].append(2)",
+        "print(f, f.__dict__ is d)",
+    ],
     "slots": ["class S: __slots__ = ('u', 'w')\ns = S(); s.u = [1]", "s.u.append(2)", "print(s.u, hasattr(s, '__dict__'), hasattr(s, 'w'))"],
     "slots with inheritance": ["class S: __slots__ = ('u',)\nclass T(S): __slots__ = ('w',)\nt = T(); t.u = 1; t.w = []", "t.w.append(t.u)", "print(t.w)"],
     "properties": ["class P:\n    def __init__(s): s._x = 0\n    @property\n    def x(s): return s._x\n    @x.setter\n    def x(s, v): s._x = v * k\np = P()", "k = 2", "p.x = 4", "print(p.x)"],

@@ -606,7 +606,29 @@ def fuzz(take: Take, seed: int, rounds: int) -> int:
             assert not before.is_unchanged([root]), "a change was missed"
         else:
             before.is_unchanged([root])
+        check_difference(before, root)
     return changes
+
+
+def check_difference(before: Any, root: Any) -> None:
+    """What `advance` says of a change must agree with what both snapshots say apart; the extension only has it."""
+    if not hasattr(before, "shared"):
+        return
+    now, found = graph.advance(before, [root], {})
+    assert now is not None
+    assert now.is_unchanged([root])
+    if found is None:  # an object changed its class, or is at the address of one of another
+        return
+    assert bool(found.edits) != before.is_unchanged([root])
+    containers, shared = (before.containers(), now.containers()), (before.shared(), now.shared())
+    assert (set(found.added), set(found.gone)) == (containers[1] - containers[0], containers[0] - containers[1])
+    assert (set(found.shared_added), set(found.shared_gone)) == (shared[1] - shared[0], shared[0] - shared[1])
+    for obj, first, last, between in found.edits:
+        if type(obj) is list:
+            assert between is not None and obj[first : len(obj) - last] == between
+        elif type(obj) is dict:
+            assert between is not None
+            assert [x for pair in list(obj.items())[first : len(obj) - last] for x in pair] == between
 
 
 def reach(root: Any) -> list[Any]:
@@ -657,6 +679,61 @@ def test_fuzz_under_a_debugging_allocator() -> None:
     out = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert out.returncode == 0, out.stderr[-2000:]
     assert int(out.stdout) > 300
+
+
+# -- differences
+
+
+@needs_extension
+def test_a_difference_says_what_changed_and_no_more() -> None:
+    nodes: list[Any] = [Node() for _ in range(100)]
+    for n, node in enumerate(nodes):
+        node.n = n
+    root = {"nodes": nodes, "by": dict(enumerate(nodes))}
+    before: Any = taking("native")([root], {})
+
+    def difference(now: Any = None) -> graph.Difference:
+        found = graph.advance(before, [root if now is None else now], {})[1]
+        assert found is not None
+        return found
+
+    assert difference() == ([], [], [], [], [])
+    nodes[7].n = -1
+    assert [edit.obj for edit in difference().edits] == [nodes[7]]
+    nodes[50:52] = ["a", "b", "c"]
+    assert [tuple(edit[1:]) for edit in difference().edits if edit.obj is nodes] == [(50, 48, ["a", "b", "c"])]
+    root["by"][99] = root["by"].pop(98)
+    moved = next(edit for edit in difference().edits if edit.obj is root["by"])
+    assert (moved.before, moved.after, moved.between) == (98, 0, [99, root["by"][99]])
+    nodes.append(Node())
+    assert difference().added == [id(nodes[-1])] == difference().shared_added
+    assert difference([root, nodes]).added[0] != id(nodes)
+
+
+@needs_extension
+@pytest.mark.parametrize("change", ["root[0].__class__ = Other", "root.append(root[0].__dict__)", "root[2].append(0)"])
+def test_what_a_difference_cannot_say_it_does_not(change: str) -> None:
+    class Other:
+        pass
+
+    root = [Node(), Node(), bytearray(5)]
+    root[0].x = root[1].x = 1  # type: ignore[attr-defined]
+    before: Any = taking("native")([root], {}, lambda obj: bytes(obj))
+    exec(change, {"root": root, "Other": Other})
+    now, found = graph.advance(before, [root], {}, leaf=lambda obj: bytes(obj))
+    assert now is not None
+    assert found is None
+
+
+@needs_extension
+def test_whether_a_dictionary_is_shared_with_something_else_is_said() -> None:
+    root: Any = [Node()]
+    root[0].x = 1
+    before: Any = taking("native")([root], {})
+    assert not before.has_shared_dict
+    root.append(root[0].__dict__)
+    after: Any = taking("native")([root], {})
+    assert after.has_shared_dict
 
 
 # -- the build
@@ -713,6 +790,9 @@ def test_nothing_leaks_in_a_thousand_rounds(take: Take) -> None:
         assert take([opaque], live) is None
         assert take([live["x"], big], live, lambda obj: None) is None
         assert take([big], live, None, 100) is None
+        if hasattr(found, "shared"):
+            graph.advance(found, [live["x"], big], live, leaf=lambda obj: [len(obj)])
+            graph.advance(found, [opaque], live)
         with pytest.raises(ZeroDivisionError):
             take([live["x"]], live, lambda obj: 1 // 0)
 

@@ -25,7 +25,6 @@ RESIDENTS = {
     "a map of memory": "import mmap; x = mmap.mmap(-1, 10)",
     "a view of memory": "x = memoryview(bytearray(3))",
     "a frame": "import sys; x = sys._getframe()",
-    "a traceback": "try: 1/0\nexcept Exception as e: x = e.__traceback__",
     "a pool": "import concurrent.futures; x = concurrent.futures.ThreadPoolExecutor(1)",
     "an event loop": "import asyncio; x = asyncio.new_event_loop()",
     "a context variable": "import contextvars; x = contextvars.ContextVar('x')",

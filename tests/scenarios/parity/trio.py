@@ -13,6 +13,8 @@ import tempfile
 from pathlib import Path
 from shutil import rmtree
 
+from jupyter_client.manager import KernelManager
+
 from tests.kernels import NAME, Kernel
 from tests.scenarios.parity.program import Program
 from tests.scenarios.parity.seen import Message, seen
@@ -45,7 +47,9 @@ class One:
         cwd.mkdir(parents=True)
         env = _SAME_FOR_ALL | ({"LAMBDAKERNEL_COLD": "1"} if self.kind == COLD else {})
         name = "python3" if self.kind == IPYKERNEL else NAME
-        kernel = Kernel(self._directory / f"store{self._made}", name=name, env=env, cwd=cwd)
+        # no TCP port is taken between its choice and its use
+        manager = KernelManager(kernel_name=name, transport="ipc", ip=str(self._directory / f"ipc{self._made}"))
+        kernel = Kernel(self._directory / f"store{self._made}", name=name, env=env, cwd=cwd, manager=manager)
         self._places = {str(cwd): "CWD", str(kernel.runtime): "RUNTIME", str(kernel.store): "STORE"}
         return kernel
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.scenarios.parity.program import program
-from tests.scenarios.parity.reasons import AMBIENT, MODULES, SHELL
+from tests.scenarios.parity.reasons import MODULES
 
 PROGRAMS = (
     program("working directory", """
@@ -29,7 +29,7 @@ PROGRAMS = (
         %cd -
         # %%
         %cd ~-
-    """, known=SHELL, alone=True),
+    """, alone=True),
     program("environment", """
         import os
         os.environ["LK_PARITY"] = "1"
@@ -51,7 +51,7 @@ PROGRAMS = (
         sys.path.remove("/nowhere/first"); sys.argv[:] = ["p"]
         # %%
         print("/nowhere/first" in sys.path, sys.argv); sys.argv = argv
-    """, known=AMBIENT),
+    """),
     program("random", """
         import random
         random.seed(4); own = random.Random(5)
@@ -79,7 +79,7 @@ PROGRAMS = (
         x
         # %%
         np.set_printoptions(precision=8, suppress=False)
-    """, known=AMBIENT),
+    """),
     program("numpy error state", """
         import numpy as np
         old = np.seterr(divide="raise")
@@ -87,7 +87,7 @@ PROGRAMS = (
         np.array([1.0]) / 0
         # %%
         np.seterr(**old);
-    """, known=AMBIENT),
+    """),
     program("pandas options", """
         import pandas as pd
         pd.set_option("display.max_rows", 4); pd.options.display.precision = 2
@@ -97,7 +97,7 @@ PROGRAMS = (
         pd.reset_option("display.max_rows"); pd.get_option("display.max_rows"), pd.get_option("display.precision")
         # %%
         pd.reset_option("display.precision")
-    """, known=AMBIENT),
+    """),
     program("warning filters", """
         import warnings
         warnings.simplefilter("error", UserWarning)
@@ -130,7 +130,7 @@ PROGRAMS = (
         locale.setlocale(locale.LC_TIME, "C"); print(locale.setlocale(locale.LC_ALL))
         # %%
         locale.setlocale(locale.LC_TIME)
-    """, known=AMBIENT, alone=True),
+    """, alone=True),
     program("logging", """
         import logging, sys
         logger = logging.getLogger("parity.one"); logger.setLevel(logging.DEBUG)
@@ -142,7 +142,7 @@ PROGRAMS = (
         logging.getLogger("parity").setLevel(logging.ERROR); logger.setLevel(logging.NOTSET)
         # %%
         logger.getEffectiveLevel(), logger.isEnabledFor(logging.WARNING)
-    """, known=AMBIENT),
+    """),
     program("logging configuration", """
         import logging, sys
         logging.basicConfig(format="%(levelname)s|%(name)s|%(message)s", stream=sys.stdout, level="INFO", force=True)
@@ -152,7 +152,7 @@ PROGRAMS = (
         logging.getLogger().handlers[0].setLevel("ERROR")
         # %%
         logging.info("not shown"); logging.error("three")
-    """, known=AMBIENT, alone=True),
+    """, alone=True),
     program("recursion limit and umask", """
         import os, sys
         sys.setrecursionlimit(1500); old = os.umask(0o027); limit = 3000
@@ -162,7 +162,7 @@ PROGRAMS = (
         open("made.txt", "w").close(); oct(os.stat("made.txt").st_mode & 0o777)
         # %%
         os.umask(old) == 0o027
-    """, known=AMBIENT),
+    """),
     program("rcParams", """
         import matplotlib as mpl, matplotlib.pyplot as plt
         plt.rcParams["figure.figsize"] = (3, 2); mpl.rc("lines", linewidth=5)
@@ -190,7 +190,7 @@ PROGRAMS = (
         signal.raise_signal(signal.SIGUSR1); rang
         # %%
         signal.getsignal(signal.SIGUSR1) is on_usr1
-    """, known=AMBIENT, alone=True),
+    """, alone=True),
     program("replaced stdout and excepthook", """
         import io, sys
         real, sys.stdout = sys.stdout, io.StringIO()

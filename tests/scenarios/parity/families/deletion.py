@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.scenarios.parity.program import program
-from tests.scenarios.parity.reasons import UNDERSCORES
 
 PROGRAMS = (
     program("error half-way", """
@@ -128,7 +127,7 @@ PROGRAMS = (
         "second"
         # %%
         _
-    """, known=UNDERSCORES, alone=True),
+    """, alone=True),
     program("xdel", """
         beta = [1]
         # %%

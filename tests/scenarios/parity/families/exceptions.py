@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.scenarios.parity.program import program
-from tests.scenarios.parity.reasons import LAST_ERROR, SHELL
 
 PROGRAMS = (
     program("frames of several cells", """
@@ -160,19 +159,19 @@ PROGRAMS = (
         # %%
         import sys
         print(sys.last_type.__name__, sys.last_value)
-    """, known=LAST_ERROR),
+    """),
     program("tb magic", """
         1 / 0
         # %%
         %tb
-    """, known=LAST_ERROR),
+    """),
     program("xmode", """
         %xmode Minimal
         # %%
         1 / 0
         # %%
         %xmode Context
-    """, known=SHELL),
+    """),
     program("group as the first error", """
         import asyncio
         async def bad(): raise ValueError(4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.scenarios.parity.program import program
-from tests.scenarios.parity.reasons import FIGURES, HISTORY, SHELL, UNDERSCORES
 
 PROGRAMS = (
     program("In, Out and underscores", """
@@ -161,7 +160,7 @@ PROGRAMS = (
         m = Money(5); m
         # %%
         m.n = 6; [m, m]
-    """, known=SHELL),
+    """),
     program("html formatter for a builtin type", """
         html = get_ipython().display_formatter.formatters["text/html"]
         html.for_type(tuple, lambda t: f"<ol>{len(t)}</ol>")
@@ -170,7 +169,7 @@ PROGRAMS = (
         (1, 2, 3)
         # %%
         get_ipython().display_formatter.formatters["text/html"].pop(tuple)
-    """, known=SHELL),
+    """),
     program("precision and pprint", """
         %precision 3
         # %%
@@ -179,7 +178,7 @@ PROGRAMS = (
         %pprint
         # %%
         [1.23456, {"a": 2.0}]
-    """, known=SHELL, alone=True),
+    """, alone=True),
     program("load_ext with own magic", """
         %%writefile own_extension.py
         from IPython.core.magic import register_line_magic
@@ -211,7 +210,7 @@ PROGRAMS = (
         banana
         # %%
         print(used, n)
-    """, known=SHELL),
+    """),
     program("alias and automagic", """
         %alias say echo said:
         # %%
@@ -222,7 +221,7 @@ PROGRAMS = (
         %automagic
         # %%
         say no more
-    """, known=SHELL, alone=True),
+    """, alone=True),
     program("a variable named like a magic", """
         pwd = {"mine": 1}
         who = ["me"]
@@ -260,7 +259,7 @@ PROGRAMS = (
         ran
         # %%
         ran
-    """, known=SHELL),
+    """),
     program("input and AST transformers", """
         import ast
         def shout(lines): return [line.replace("LOUD", "'loud'") for line in lines]
@@ -275,7 +274,7 @@ PROGRAMS = (
         # %%
         del ip
         print(LOUD)
-    """, known=SHELL, alone=True),
+    """, alone=True),
     program("interactivity", """
         %config InteractiveShell.ast_node_interactivity = "all"
         # %%
@@ -290,7 +289,7 @@ PROGRAMS = (
         a + 1
         # %%
         %config InteractiveShell.ast_node_interactivity = "last_expr"
-    """, known=SHELL),
+    """),
     program("set_next_input and page", """
         get_ipython().set_next_input("x = 5", replace=True)
         # %%
@@ -363,7 +362,7 @@ PROGRAMS = (
         fig.axes[0].set_xlabel("x"); fig
         # %%
         plt.plot([1, 2]); plt.show(); print(plt.get_fignums())
-    """, known=FIGURES),
+    """),
     program("the last three results", """
         40 + 2
         # %%
@@ -379,12 +378,12 @@ PROGRAMS = (
         b = 2
         # %%
         print(repr(_i), repr(_ii))
-    """, known=UNDERSCORES),
+    """),
     program("history with output", """
         "first"
         # %%
         1 + 1
         # %%
         %history -o 1-2
-    """, known=HISTORY, alone=True),
+    """, alone=True),
 )  # fmt: skip

@@ -99,14 +99,22 @@ PROGRAMS = (
         # %%
         copy
     """, resident="window"),
-    program("frame and traceback", """
+    program("frame", """
+        try: 1 / 0
+        except ZeroDivisionError as e: frame = e.__traceback__.tb_frame; said = str(e)
+        # %%
+        frame.f_lineno
+        # %%
+        said
+    """, resident="frame"),
+    program("traceback", """
         try: 1 / 0
         except ZeroDivisionError as e: trace = e.__traceback__; said = str(e)
         # %%
-        trace.tb_lineno
+        trace.tb_lineno, trace.tb_frame.f_globals is globals(), trace.tb_next
         # %%
         said
-    """, resident="trace"),
+    """),
     program("an object that refuses", """
         class Proud:
             def __reduce_ex__(self, protocol): raise TypeError("I stay")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.scenarios.parity.program import program
-from tests.scenarios.parity.reasons import SELF_NAMED
 
 PROGRAMS = (
     program("protocol and NewType", """
@@ -50,5 +49,5 @@ PROGRAMS = (
         P, Fn
         # %%
         print(Fn[[str]], P.args, Fn.__parameters__ == (P,))
-    """, known=SELF_NAMED),
+    """),
 )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.scenarios.parity.program import program
-from tests.scenarios.parity.reasons import PROXY, WEAK_METHOD
 
 PROGRAMS = (
     program("weak reference", """
@@ -52,7 +51,7 @@ PROGRAMS = (
         other
         # %%
         proxy.x
-    """, known=PROXY),
+    """),
     program("weak method", """
         import weakref
         class C:
@@ -65,7 +64,7 @@ PROGRAMS = (
         print(c.hits)
         # %%
         del c; method() is None
-    """, known=WEAK_METHOD),
+    """),
     program("parent link", """
         import weakref
         class Node:

@@ -1,0 +1,41 @@
+"""Instances whose `__dict__` something else refers to: it stays theirs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def reduce_with_dict(obj: Any, reduce: Callable[[Any], Any] | None = None) -> Any:
+    """As `reduce` does or pickle would, but a `__dict__` that something else refers to stays that of its instance."""
+    attributes = getattr(obj, "__dict__", None)
+    if type(attributes) is dict and sys.getrefcount(attributes) > _OWN_DICT:
+        made = (reduce or _reduce)(obj)
+        if isinstance(made, tuple) and len(made) > 2 and made[2] is attributes and not hasattr(obj, "__setstate__"):
+            return (*made[:3], *(made[3:5] or (None, None)), give_dict)
+    return reduce(obj) if reduce is not None else NotImplemented
+
+
+def _reduce(obj: Any) -> Any:
+    return obj.__reduce_ex__(5)
+
+
+def give_dict(obj: Any, attributes: dict[str, Any]) -> None:
+    """Make `attributes` the `__dict__` of `obj`, whatever its class says of setting attributes."""
+    object.__setattr__(obj, "__dict__", attributes)
+
+
+def _count_of_own_dict() -> int:
+    """References that the `__dict__` of an instance has which nothing else refers to, counted as above."""
+    obj: Any = _Sample()
+    attributes = getattr(obj, "__dict__", None)
+    return sys.getrefcount(attributes)
+
+
+class _Sample:
+    def __init__(self) -> None:
+        self.x = 1
+
+
+_OWN_DICT = _count_of_own_dict()

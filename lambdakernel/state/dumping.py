@@ -1,0 +1,139 @@
+"""Items of the live namespace to bytes, with what is learnt on the way; or why they cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence, Set
+from typing import Any
+
+from lambdakernel.state import edits, graph
+from lambdakernel.state.arrays import array_identity, memory_of, owners
+from lambdakernel.state.buffers import Buffers
+from lambdakernel.state.classes import ClassBook, is_notebook_class
+from lambdakernel.state.codec import Dump, dump, unmarked
+from lambdakernel.state.graph import ComparableSnapshot
+from lambdakernel.state.here import Item, Live
+from lambdakernel.state.residents import culprit
+from lambdakernel.state.sharing import Memo, mutable_ids
+from lambdakernel.state.specials import CannotMove
+from lambdakernel.state.units import Lost
+
+_RETRIES = 3
+
+
+class Dumper:
+    """See the module."""
+
+    def __init__(self, live: dict[str, Any], book: ClassBook, worker: str, buffers: Buffers) -> None:
+        self._live = live
+        self._book = book
+        self._worker = worker
+        self._buffers = buffers
+        self._memos: list[Memo] = []
+        self._memory: set[int] = set()
+        """Addresses of what the arrays look into that the last snapshot met."""
+
+    def forget(self) -> None:
+        """Addresses that dumps gave need not stay valid any more."""
+        self._memos.clear()
+
+    def attempt(
+        self, items: tuple[Item, ...], marks: Sequence[bytes] = (), *, numbers: bool = False
+    ) -> tuple[Dump, Set[int]] | None:
+        """The dump of `items` as one value; None if something in it cannot be encoded."""
+        try:
+            return self.dump(items, marks, numbers=numbers)
+        except (Exception, RecursionError):
+            return None
+
+    def dump(
+        self, items: tuple[Item, ...], marks: Sequence[bytes] = (), *, numbers: bool = False
+    ) -> tuple[Dump, Set[int]]:
+        """`items` as one value, and the addresses of what two names could share in it. With `numbers`, it is the base
+        of edits from now on if that is worth it: it changed before, and may again."""
+        look = self.look(items)
+        is_base = numbers and look is not None
+        found, memo = self.encode(
+            items,
+            marks,
+            self._buffers.mark,
+            lambda found: look is None or (is_base and edits.is_worth(found)),
+            has_shared_dict=look is None or look.has_shared_dict,
+        )
+        found.snapshot = look
+        self._memos.append(memo)
+        if look is None or found.has_parts_apart:
+            found.ids = mutable_ids(memo, self._live)
+        else:
+            found.ids = look.shared() | self._memory
+        if look is not None and is_base and memo and not found.has_parts_apart:
+            found.base = edits.number(found, memo, look.containers())
+        return found, found.ids
+
+    def look(self, items: tuple[Item, ...]) -> ComparableSnapshot | None:
+        """What names look like now; None with a class among `items`: snapshots compare classes by identity."""
+        self._memory = set()
+        if not graph.FAST or any(kind == "c" for kind, _ in items):
+            return None
+        try:
+            return graph.take([self._live[key] for _, key in items], self._live, leaf=self.token)
+        except Exception:
+            return None
+
+    def ids_now(self, unit: Live) -> Set[int] | None:
+        """Addresses at which `unit` has objects now; None if that cannot be said."""
+        look = self.look(unit.items)
+        if look is not None:
+            return look.shared() | self._memory
+        found = self.attempt(unit.items)
+        return found[1] if found is not None else None
+
+    def token(self, obj: Any) -> object | None:
+        """What an array is compared by: where and what it is, and what stands for the memory that it looks into."""
+        memory = memory_of(obj)
+        self._memory.update(map(id, (obj, *owners(obj))))
+        return None if memory is None else (array_identity(obj), self._buffers.mark(memory))
+
+    def encode(
+        self,
+        items: tuple[Item, ...],
+        marks: Sequence[bytes] = (),
+        mark: Callable[[memoryview], bytes] = unmarked,
+        is_memo_wanted: Callable[[Dump], bool] = lambda _: True,
+        *,
+        has_shared_dict: bool = True,
+    ) -> tuple[Dump, Memo]:
+        """`items` as one value, and the memo of its dump. Changes nothing here."""
+        classes = {key: cls for kind, key in items if kind == "c" and (cls := self._book.get(key)) is not None}
+        names = {key: self._live[key] for kind, key in items if kind == "n"}
+        for attempt in range(_RETRIES):
+            try:
+                value, roots = {"classes": classes, "names": names}, tuple(classes.values())
+                found, memo = dump(value, self._live, self._book, roots, marks, mark, is_memo_wanted, has_shared_dict)
+                break
+            except RuntimeError as e:  # another thread changed it meanwhile
+                if isinstance(e, RecursionError) or attempt == _RETRIES - 1 or "during iteration" not in str(e):
+                    raise
+        for own in (names, classes):
+            memo.pop(id(own), None)
+        return found, memo
+
+    def why(self, items: tuple[Item, ...]) -> Lost:
+        """Why these items cannot be encoded, and where the reason sits."""
+        kind, key = items[0]
+        value = self._live.get(key) if kind == "n" else self._book.get(key)
+        try:
+            self.dump(items)
+            reason = "unstable"
+        except (Exception, RecursionError) as e:
+            reason = str(e) if isinstance(e, CannotMove) else f"not picklable ({type(e).__name__}: {str(e)[:200]})"
+        path, part = culprit(key, value, self._cannot)
+        return Lost(reason, path, type(part).__name__, self._worker)
+
+    def _cannot(self, obj: Any) -> bool:
+        if issubclass(type(obj), type) and not is_notebook_class(obj):
+            return False
+        try:
+            dump(obj, self._live, self._book)
+        except (Exception, RecursionError):
+            return True
+        return False

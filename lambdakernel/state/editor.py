@@ -1,0 +1,69 @@
+"""Units that changed a little, as edits of what the store holds of them."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Any
+
+from lambdakernel.state import edits, graph
+from lambdakernel.state.classes import ClassBook
+from lambdakernel.state.dumping import Dumper
+from lambdakernel.state.here import Here, Item, Live
+from lambdakernel.state.writes import Written
+
+
+class Editor:
+    """See the module."""
+
+    def __init__(self, here: Here, dumper: Dumper, live: dict[str, Any], book: ClassBook) -> None:
+        self._here, self._dumper, self._live, self._book = here, dumper, live, book
+
+    def edit(
+        self, unit: Live, items: tuple[Item, ...], bound: tuple[Item, ...] = (), but: Set[str] = frozenset()
+    ) -> Written | None:
+        """`unit` with `items`, of which `bound` have values that are new to it, as an edit of what the store holds of
+        it; None if it must be dumped, or shares something with another unit now, `but` with those that go into it."""
+        if unit.base is None or unit.snapshot is None:
+            return None
+        try:
+            roots = [self._live[key] for _, key in items]
+            look, difference = graph.advance(unit.snapshot, roots, self._live, leaf=self._dumper.token)
+            if look is None or difference is None:
+                return None
+            if self._here.holders(difference.shared_added, self._dumper.ids_now, but) - {unit.id}:
+                return None
+            names = {key: self._live[key] for _, key in bound}
+            without = [key for kind, key in unit.items if (kind, key) not in items]
+            found = edits.edit(unit.base, difference, names, without, self._live, self._book)
+            if not look.is_unchanged(roots):  # another thread works on it
+                return None
+        except (Exception, RecursionError):
+            return None
+        ids = self._here.moved(unit, difference.shared_added, difference.shared_gone)
+        found.ids, found.snapshot, found.uses = ids, look, found.uses | unit.uses
+        return Written(items, found, replaces=(unit.id,), bound=bound)
+
+    def join(self, item: Item, edited: dict[str, Written], broken: Set[str]) -> bool:
+        """Whether a name that is loose refers into one unit that can be edited, and became a part of that edit.
+
+        `broken` are units that are no more: what the name's own one had, if it was alone there, goes with it.
+        """
+        if item[0] != "n" or item[1] not in self._live:
+            return False
+        look = self._dumper.look((item,))
+        if look is None:
+            return False
+        own = self._here.unit_of.get(item, "")
+        but = {own} if own in broken and self._here.units[own].items == (item,) else set()
+        met = self._here.holders(look.shared(), self._dumper.ids_now, but)
+        if len(met) != 1 or met & broken:
+            return False
+        (unit_id,) = met
+        unit = self._here.units[unit_id]
+        before = edited.get(unit_id) or Written(unit.items, None)
+        joined = self.edit(unit, (*before.items, item), (*before.bound, item), before.absorbs | but)
+        if joined is None:
+            return False
+        joined.absorbs = before.absorbs | but
+        edited[unit_id] = joined
+        return True

@@ -1,0 +1,61 @@
+"""Objects of which every worker has one, such as the shell and `sys.stdout`: what refers to one refers to the next
+worker's after a move. They are known by a name, never looked into, and shared by no co-variables."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+
+class LateFixtures(NamedTuple):
+    """Those that a process makes when they are first needed."""
+
+    find: Callable[[bool], Mapping[str, object]]
+    """By name, those that were made; given True, all, which it makes."""
+    kinds: tuple[type, ...]
+    """Types that they may have."""
+
+
+class Fixtures:
+    """See the module. Holds its objects, so that their addresses stay theirs."""
+
+    def __init__(self, things: Mapping[str, object], late: LateFixtures | None = None) -> None:
+        self._things = {name: thing for name, thing in things.items() if thing is not None}
+        self._late = late or LateFixtures(lambda _: {}, ())
+        self._names = {id(thing): name for name, thing in self._things.items()}
+        self.kinds = frozenset(map(type, self._things.values())) | frozenset(self._late.kinds)
+        """Their types; other objects may have them, too."""
+
+    def name_of(self, obj: object) -> str:
+        """The name of `obj`; empty if it is none of them."""
+        name = self._names.get(id(obj), "")
+        if name or not isinstance(obj, self._late.kinds):
+            return name
+        return next((name for name, thing in self._late.find(False).items() if thing is obj), "")
+
+    def get(self, name: str) -> Any:
+        """The object of that name.
+
+        Raises:
+            LookupError: this process has none.
+        """
+        thing = self._things.get(name, self)
+        if thing is self:
+            thing = self._late.find(True).get(name, self)
+        if thing is self:
+            raise LookupError(f"it refers to the {name} of a notebook, which is not there in this process")
+        return thing
+
+
+def of_python() -> dict[str, object]:
+    """Those of any Python process."""
+    return {
+        "sys.stdout": sys.stdout,
+        "sys.stderr": sys.stderr,
+        "sys.stdin": sys.stdin,
+        "sys.__stdout__": sys.__stdout__,
+        "sys.__stderr__": sys.__stderr__,
+        "os.environ": os.environ,
+    }

@@ -1,0 +1,138 @@
+"""Units whose values are in this process, and at which addresses their objects are."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterable, Set
+from dataclasses import dataclass, field
+from typing import Any
+
+from lambdakernel.state.bases import Base
+from lambdakernel.state.classes import ClassBook
+from lambdakernel.state.graph import ComparableSnapshot
+
+Item = tuple[str, str]
+"""(`n`, name) or (`c`, identity of a class)."""
+_ATOMS = (int, float, complex, bool, str, bytes, type(None), types.ModuleType, types.BuiltinFunctionType)
+
+
+@dataclass(slots=True)
+class Live:
+    """A unit whose values are in this process."""
+
+    id: str
+    items: tuple[Item, ...]
+    fingerprint: tuple[bytes, ...]
+    ids: Set[int] = frozenset()
+    uses: frozenset[str] = frozenset()
+    """Identities of the classes that it refers to."""
+    snapshot: ComparableSnapshot | None = field(repr=False, default=None)
+    """Of the values that `fingerprint` and `ids` are of; None if a dump must tell."""
+    base: Base | None = None
+    """What an edit of it can refer to."""
+
+
+class Here:
+    """See the module. An address belongs to the unit that was last seen to hold an object there."""
+
+    def __init__(self, live: dict[str, Any], book: ClassBook) -> None:
+        self._live = live
+        self._book = book
+        self.units: dict[str, Live] = {}
+        self.unit_of: dict[Item, str] = {}
+        self._owner: dict[int, str] = {}
+        self.current: set[str] = set()
+        """Units whose addresses are as they are now."""
+        self._kept: dict[str, type] = {}
+        """Classes that some unit here defines: the book holds none alive, and a definition must not be lost because
+        no name or instance of it is loaded here."""
+
+    def add(self, unit: Live) -> None:
+        """Know `unit`, in place of one with its id."""
+        ids, unit.ids = unit.ids, frozenset()
+        before = self.units.get(unit.id)
+        if before is not None:
+            unit.ids, before.ids = before.ids, frozenset()
+            self.drop(unit.id)
+        self.units[unit.id] = unit
+        for item in unit.items:
+            self.unit_of[item] = unit.id
+            if item[0] == "c" and (cls := self._book.get(item[1])) is not None:
+                self._kept[item[1]] = cls
+        self.own(unit, ids)
+
+    def own(self, unit: Live, ids: Set[int]) -> None:
+        """Its objects are at `ids` now. Costs what differs."""
+        if unit.ids is ids or unit.ids == ids:
+            return
+        self.disown(unit, ids)
+        for address in ids - unit.ids:
+            self._owner[address] = unit.id
+        unit.ids = ids
+
+    def disown(self, unit: Live, ids: Set[int]) -> None:
+        """Its objects are at none but `ids` any more."""
+        for address in unit.ids - ids:
+            if self._owner.get(address) == unit.id:
+                del self._owner[address]
+        unit.ids = unit.ids & ids
+
+    def drop(self, unit_id: str) -> None:
+        unit = self.units.pop(unit_id, None)
+        if unit is None:
+            return
+        self.own(unit, frozenset())
+        for item in unit.items:
+            if self.unit_of.get(item) == unit_id:
+                del self.unit_of[item]
+
+    def distrust(self) -> None:
+        """Dump every unit again before it is called unchanged: it is no longer dumped as it was."""
+        for unit in self.units.values():
+            unit.snapshot = unit.base = None
+
+    def is_surely_same(self, unit: Live) -> bool:
+        """Its ids are as they were, then: no object of another unit can have come in without a reference to it."""
+        if unit.snapshot is None:
+            return False
+        try:
+            return unit.snapshot.is_unchanged([self._live.get(key) for _, key in unit.items])
+        except Exception:  # an array that cannot be read: a dump will say so
+            return False
+
+    def is_atom(self, unit: Live) -> bool:
+        """A single name bound to something that cannot change."""
+        kind, name = unit.items[0]
+        return len(unit.items) == 1 and kind == "n" and type(self._live.get(name)) in _ATOMS
+
+    def moved(self, unit: Live, added: Iterable[int], gone: Iterable[int]) -> set[int]:
+        """`unit` has objects at addresses where it had none, and none any more at others; all that it has."""
+        ids = unit.ids if isinstance(unit.ids, set) else set(unit.ids)
+        for address in gone:
+            if self._owner.get(address) == unit.id:
+                del self._owner[address]
+        self._owner.update(dict.fromkeys(added, unit.id))
+        ids.difference_update(gone)
+        ids.update(added)
+        unit.ids = ids
+        self.current.add(unit.id)
+        return ids
+
+    def holders(
+        self, addresses: Iterable[int], ids_now: Callable[[Live], Set[int] | None], but: Set[str] = frozenset()
+    ) -> set[str]:
+        """Units that hold an object at one of `addresses`, `but` for some.
+
+        What a unit held when it was last looked at may be gone, and its address another object's by now. So one that
+        nobody suspected is looked at again, by `ids_now`, before it is believed.
+        """
+        claims: dict[str, set[int]] = {}
+        for address in addresses:
+            unit_id = self._owner.get(address)
+            if unit_id is not None and unit_id not in but:
+                claims.setdefault(unit_id, set()).add(address)
+        for unit_id in claims.keys() - self.current:
+            self.current.add(unit_id)
+            if (ids := ids_now(self.units[unit_id])) is not None:
+                self.disown(self.units[unit_id], ids)
+        return {unit_id for unit_id, at in claims.items() if any(self._owner.get(a) == unit_id for a in at)}
