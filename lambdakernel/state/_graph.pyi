@@ -27,3 +27,12 @@ def advance(
     atoms: tuple[type, ...],
     /,
 ) -> tuple[Snapshot, tuple[list[tuple[Any, int, int, list[Any] | None]], *tuple[list[int], ...]] | None] | None: ...
+def nested(
+    roots: tuple[object, ...],
+    live: dict[str, Any],
+    limit: int,
+    atoms: tuple[type, ...],
+    stride: int,
+    plain: tuple[type, ...],
+    /,
+) -> tuple[list[Any], bool, list[type]] | None: ...

@@ -79,8 +79,10 @@ class Dump:
     """Addresses of the mutable objects in it, for finding shared structure; valid while they live."""
     snapshot: ComparableSnapshot | None = field(repr=False, compare=False, default=None)
     """What its values looked like just before; None if they are not understood."""
-    has_parts_apart: bool = False
-    """It met objects that are no part of the value."""
+    met_fixtures: bool = False
+    """It met objects that are no part of the value, and may share some with it."""
+    numbers: int = 0
+    """Objects in the memo, if that was wanted."""
     base: Base | None = field(repr=False, compare=False, default=None)
     """That it may be from now on; or, if there are edits of that, the base that `head` is the last edit of."""
 
@@ -259,8 +261,9 @@ def dump(
     fingerprint = (xxhash.xxh3_128_digest(head), *marks)
     found = Dump(head, encoder.buffers, fingerprint, *refs_of(encoder))
     apart = [*encoder.fixtures, *encoder.made]  # a fixture is every worker's: who refers to one shares nothing
-    found.has_parts_apart = bool(apart)
-    memo: Memo = encoder.memo.copy() if apart or is_memo_wanted(found) else {}
+    found.met_fixtures = bool(encoder.fixtures)
+    memo: Memo = encoder.memo.copy() if encoder.fixtures or is_memo_wanted(found) else {}
+    found.numbers = len(memo)
     for each in apart:
         memo.pop(id(each), None)
     if id(live) in memo:

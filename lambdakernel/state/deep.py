@@ -23,6 +23,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from lambdakernel.state import graph
+
 STRIDE = 64
 """Objects on one way between two parts. A dump calls itself up to six times for one (a closure's cell), and Python
 gives it 1000 calls where nobody asks for more."""
@@ -93,7 +95,11 @@ def fill(obj: Any, state: Any) -> None:
 
 
 def in_pieces(obj: Any, live: dict[str, Any]) -> InPieces:
-    """`obj`, to be dumped in pieces. Costs about 5 us an object that it reaches."""
+    """`obj`, to be dumped in pieces. Costs about 5 us an object that it reaches, a hundredth of it with the extension
+    and without cycles."""
+    nested = graph.nested(obj, live, STRIDE, is_plain)
+    if nested is not None and not nested[1]:
+        return InPieces(nested[0], obj)
     walk = _Walk(live)
     parts = walk.parts_of(obj)
     if not walk.is_cyclic or not walk.is_inert:

@@ -61,11 +61,11 @@ class Dumper:
         )
         found.snapshot = look
         self._memos.append(memo)
-        if look is None or found.has_parts_apart:
+        if look is None or found.met_fixtures:
             found.ids = mutable_ids(memo, self._live)
         else:
             found.ids = look.shared() | self._memory
-        if look is not None and is_base and memo and not found.has_parts_apart:
+        if look is not None and is_base and memo and not found.met_fixtures:
             found.base = edits.number(found, memo, look.containers())
         return found, found.ids
 

@@ -57,8 +57,7 @@ def number(found: Dump, memo: Memo, containers: frozenset[int]) -> Base | None:
     numbers = {address: memo[address][0] for address in containers if address in memo}
     if not containers - numbers.keys() <= _UNNUMBERED:  # what has no number could not be referred to
         return None
-    count = 1 + max(at for at, _ in memo.values())
-    return Base(found.fingerprint[0], len(found.head), count, numbers)
+    return Base(found.fingerprint[0], len(found.head), found.numbers, numbers)
 
 
 def edit(

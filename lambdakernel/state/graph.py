@@ -136,16 +136,36 @@ def advance(
     return look, Difference([Edit(*edit) for edit in found[0]], *found[1:]) if found is not None else None
 
 
+def nested(
+    root: object, live: dict[str, Any], stride: int, is_plain: Callable[[type], bool]
+) -> tuple[list[Any], bool] | None:
+    """Objects to dump before `root`, innermost first, so that no dump goes deeper than `stride` of them; and whether
+    some are in a cycle, which this does not break. None where the extension does not know. Instances are gone into if
+    their type `is_plain`: if it is dumped as its attributes."""
+    if native_nested is None or not FAST:
+        return None
+    plain: tuple[type, ...] = ()
+    for _ in range(2):
+        found = native_nested((root,), live, LIMIT, _late_atoms(), stride, plain)
+        if found is None:
+            return None
+        parts, is_cyclic, kinds = found
+        plain = tuple(kind for kind in kinds if is_plain(kind))
+    return parts, is_cyclic
+
+
 _NO_EXTENSION = os.environ.get("LAMBDAKERNEL_NO_EXTENSION") == "1"
 Take = Callable[[tuple[object, ...], dict[str, Any], Leaf | None, int, tuple[type, ...]], Snapshot | None]
 
 native_snapshot: Take | None
 native_advance: Callable[..., Any] | None
+native_nested: Callable[..., Any] | None
 try:
     from lambdakernel.state._graph import advance as native_advance
+    from lambdakernel.state._graph import nested as native_nested
     from lambdakernel.state._graph import snapshot as native_snapshot
 except ImportError:  # there was no compiler when it was installed, or it was built for another Python
-    native_snapshot = native_advance = None
+    native_snapshot = native_advance = native_nested = None
 
 FAST = native_snapshot is not None and not _NO_EXTENSION
 """Whether the extension is used. A snapshot then costs about a tenth of a dump, and a check a hundredth; without it a

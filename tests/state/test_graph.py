@@ -736,6 +736,59 @@ def test_whether_a_dictionary_is_shared_with_something_else_is_said() -> None:
     assert after.has_shared_dict
 
 
+# -- depth
+
+
+def nested(root: Any, live: dict[str, Any] | None = None) -> tuple[list[Any], bool]:
+    found = graph.nested(root, live if live is not None else {}, 64, lambda kind: kind is Node)
+    assert found is not None
+    return found
+
+
+@needs_extension
+@pytest.mark.parametrize("link", ["[{}]", "{{'k': {}}}", "({},)", "node({})", "(lambda v: lambda: v)({})"])
+def test_parts_of_a_deep_graph_come_innermost_first_and_let_a_pickler_through(link: str) -> None:
+    def node(value: Any) -> Node:
+        made = Node()
+        made.value = value
+        return made
+
+    live: dict[str, Any] = {"node": node}
+    step = eval(f"lambda v: {link.format('v')}", live)
+    root: Any = [1]
+    for _ in range(10_000):
+        root = step(root)
+    parts, is_cyclic = nested(root, live)
+    assert not is_cyclic
+    assert len(parts) >= 10_000 // 64
+    if "lambda" not in link:
+        assert pickle.loads(pickle.dumps([*parts, root]))
+    depth = {id(part): n for n, part in enumerate(parts)}
+    assert len(depth) == len(parts)
+    while root != [1] and not callable(root):  # from outside in, the numbers fall
+        number = depth.pop(id(root), None)
+        assert number is None or number == len(depth)
+        root = next(iter(root.values())) if type(root) is dict else root.value if type(root) is Node else root[0]
+
+
+@needs_extension
+def test_a_cycle_is_said_and_what_has_its_own_ways_is_not_gone_into() -> None:
+    class Own(Node):
+        def __reduce__(self) -> str:
+            return "Own"
+
+    own = Own()
+    own.deep = [1]
+    for _ in range(1000):
+        own.deep = [own.deep]
+    assert nested([own]) == ([], False)
+    ring: list[Any] = [[]]
+    ring[0].append(ring)
+    assert nested(ring) == ([], True)
+    live: dict[str, Any] = {}
+    assert graph.nested([live], live, 64, lambda _: True) is None
+
+
 # -- the build
 
 ROOT = Path(__file__).resolve().parents[2]
