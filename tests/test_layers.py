@@ -34,8 +34,10 @@ LAYERS = {
     "kvs": Layer(theirs=("msgspec", "blake3")),
     "kvs.errors": Layer(),
     "kvs.settings": Layer(("kvs.errors",)),
-    "kvs.lattices": Layer(),
+    "kvs.lattices": Layer(("kvs.errors",)),
     "kvs.causal": Layer(("kvs.errors", "kvs.lattices")),
+    "kvs.testing": Layer(("kvs.errors", "kvs.lattices", "kvs.causal"), ("hypothesis",)),
+    "kvs.movement": Layer(("kvs.errors",)),
     "kvs.tiers": Layer(("kvs.errors", "kvs.settings", "kvs.seal", "kvs.causal"), ("msgspec", "blake3")),
     "lambdakernel": Layer(),
     "lambdakernel.__main__": Layer(("lambdakernel.front", "lambdakernel.install")),
@@ -78,8 +80,11 @@ LAYERS = {
 """The map. A module without a row of its own belongs to the row with the longest prefix of its name."""
 
 LATE = {
-    ("lambdakernel.state.ambient", "numpy"): "restores a generator that the user's numpy had",
-    ("lambdakernel.state.ambient", "matplotlib"): "restores parameters that the user's matplotlib had",
+    ("kvs.causal.text", "pycrdt"): "reads and edits a text for those who installed the extra",
+    ("lambdakernel.state.ambient.libraries", "numpy"): "restores a generator and options that the user's numpy had",
+    ("lambdakernel.state.ambient.libraries", "pandas"): "restores options that the user's pandas had",
+    ("lambdakernel.state.ambient.libraries", "matplotlib"): "restores parameters that the user's matplotlib had",
+    ("lambdakernel.state.ambient.figures", "matplotlib"): "restores figures that the user's matplotlib had open",
 }
 """Imports of a user's library, each inside a function that runs only for a user who has it; and why."""
 

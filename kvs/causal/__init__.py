@@ -1,7 +1,10 @@
-"""Causality: which write saw which."""
+"""Causality: which write saw which, and the types that are made of it."""
 
+from kvs.causal.add_wins import AddWinsSet
+from kvs.causal.context import CausalContext
 from kvs.causal.dot import Dot
-from kvs.causal.register import MultiValue, Sibling
+from kvs.causal.register import MultiValue, Sibling, Write
+from kvs.causal.text import Text
 from kvs.causal.version_vector import VersionVector
 
-__all__ = ["Dot", "MultiValue", "Sibling", "VersionVector"]
+__all__ = ["AddWinsSet", "CausalContext", "Dot", "MultiValue", "Sibling", "Text", "VersionVector", "Write"]

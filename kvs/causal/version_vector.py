@@ -1,23 +1,33 @@
 """A version vector: for each replica, how many of its commits are known, with no gap below.
 
-It is a lattice: join is the larger count per replica, order is "knows no more than", bottom knows nothing. Since a
-replica's commits are contiguous, a plain vector is a whole causal context: no dots beyond gaps can occur.
+It is a lattice: join is the larger count per replica, order is "knows no more than", bottom knows nothing. Where a
+replica's commits arrive in order, a plain vector is a whole causal context; where they may not, `CausalContext` has the
+dots beyond the gaps too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from kvs.causal.dot import Dot
+from kvs.lattices.base import Lattice, set_field
+from kvs.lattices.codec import lattice_type
+from kvs.lattices.declared import monotone, morphism, mutator
 
 
-class VersionVector:
-    """Immutable and hashable; replicas with count 0 are not kept, so equal knowledge is equal bytes."""
+@lattice_type("version_vector")
+class VersionVector(Lattice):
+    """Immutable and hashable; replicas with count 0 are not kept, so equal knowledge is equal bytes.
+
+    Source: Parker et al., "Detection of mutual inconsistency in distributed systems", 1983.
+    """
 
     __slots__ = ("_counts",)
+    _counts: dict[int, int]
 
     def __init__(self, counts: Iterable[tuple[int, int]] = ()) -> None:
-        self._counts: dict[int, int] = {r: c for r, c in sorted(counts) if c > 0}
+        set_field(self, "_counts", {r: c for r, c in sorted(counts) if c > 0})
 
     def __getitem__(self, replica: int) -> int:
         return self._counts.get(replica, 0)
@@ -28,21 +38,43 @@ class VersionVector:
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return iter(self._counts.items())
 
-    def join(self, other: VersionVector) -> VersionVector:
+    def _join(self, other: VersionVector) -> VersionVector:
         merged = dict(self._counts)
         for replica, count in other:
             merged[replica] = max(count, merged.get(replica, 0))
         return VersionVector(merged.items())
 
+    def _leq(self, other: VersionVector) -> bool:
+        return all(count <= other[replica] for replica, count in self)
+
     def advanced(self, dot: Dot) -> VersionVector:
         """With `dot` and everything before it of its replica known too."""
         return self.join(VersionVector([(dot.replica, dot.counter)]))
 
-    def leq(self, other: VersionVector) -> bool:
-        return all(count <= other[replica] for replica, count in self)
+    def difference(self, known: VersionVector) -> VersionVector:
+        if type(known) is not VersionVector:
+            raise self._mismatch(known)
+        return VersionVector((r, c) for r, c in self if c > known[r])
+
+    def atoms(self) -> Iterator[VersionVector]:
+        return (VersionVector([entry]) for entry in self)
+
+    @mutator
+    def advance(self, replica: int, counter: int) -> VersionVector:
+        """The delta of knowing `replica` up to `counter`."""
+        return VersionVector([(replica, counter)]).difference(self)
+
+    @morphism
+    def knows(self, dot: Dot) -> bool:
+        return dot in self
+
+    @monotone
+    def size(self) -> int:
+        """How many commits are known."""
+        return sum(self._counts.values())
 
     def to_bytes(self) -> bytes:
-        """Canonical: equal vectors have equal bytes."""
+        """As stored in a lane. Canonical: equal vectors have equal bytes."""
         return b"".join(r.to_bytes(4, "big") + c.to_bytes(8, "big") for r, c in self._counts.items())
 
     @classmethod
@@ -56,6 +88,15 @@ class VersionVector:
             raise ValueError("not a version vector")
         pairs = (data[i : i + 12] for i in range(0, len(data), 12))
         return cls((int.from_bytes(p[:4], "big"), int.from_bytes(p[4:], "big")) for p in pairs)
+
+    def body(self) -> Any:
+        return tuple(entry for pair in self for entry in pair)
+
+    @classmethod
+    def from_body(cls, body: Any) -> VersionVector:
+        if any(type(number) is not int or number < 0 for number in body):
+            raise ValueError("an entry that is no count")
+        return cls(zip(body[0::2], body[1::2], strict=True))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, VersionVector) and self._counts == other._counts

@@ -1,103 +1,147 @@
 """Lattices of one plain value: the largest seen, the smallest seen, and whether it ever happened.
 
-Bottom of `Max` and `Min` is "nothing seen yet", held as None, so that it is below every value of every ordered type.
+Bottom of `Max` and `Min` is "nothing seen yet", held as None.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
 from typing import Any, Generic, TypeVar
 
-T = TypeVar("T")
+from kvs.lattices import domain
+from kvs.lattices.base import Lattice, set_field
+from kvs.lattices.codec import lattice_type
+from kvs.lattices.declared import monotone, morphism, mutator
+from kvs.lattices.errors import OutsideDomain
+
+T = TypeVar("T", bound=domain.Scalar)
 
 
-@dataclass(frozen=True)  # no slots: with them `Max[int](...)` fails in Python 3.11
-class Max(Generic[T]):
-    """The largest value seen: join is the larger, order is `<=`, bottom is `Max()`.
+class _Extreme(Lattice, Generic[T]):
+    """What the largest and the smallest share."""
 
-    All values of one lattice must be of one type with a total order.
+    __slots__ = ("value",)
+    value: T | None
+
+    def __init__(self, value: T | None = None) -> None:
+        set_field(self, "value", domain.checked(value, f"a value of {type(self).__name__}"))
+
+    def body(self) -> Any:
+        return self.value
+
+    @classmethod
+    def from_body(cls, body: Any) -> Any:
+        return cls(body)
+
+    def _key(self) -> Hashable:
+        return domain.key(self.value)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({'' if self.value is None else domain.shown(self.value)})"
+
+
+@lattice_type("max")
+class Max(_Extreme[T]):
+    """The largest value seen: join is the larger, bottom is `Max()`.
+
+    The order is that of `kvs.lattices.domain`: numbers by value, equal ones by type.
 
     Raises:
-        ValueError: the value is in no order with itself, as `nan` is.
+        OutsideDomain: the value is nan, or nothing plain.
     """
 
-    value: T | None = None
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        _check_ordered(self.value)
+    def _join(self, other: Max[T]) -> Max[T]:
+        return other if self._leq(other) else self
 
-    def join(self, other: Max[T]) -> Max[T]:
-        """The side with the larger value. O(one comparison).
+    def _leq(self, other: Max[T]) -> bool:
+        return domain.at_most(self.value, other.value)
 
-        Raises:
-            TypeError: the values are of different types.
-        """
-        return other if self.leq(other) else self
+    @mutator
+    def raise_to(self, value: T) -> Max[T]:
+        """The delta of having seen `value`."""
+        seen = Max(value)
+        return Max() if seen._leq(self) else seen
 
-    def leq(self, other: Max[T]) -> bool:
-        return self.value is None or (other.value is not None and _at_most(self.value, other.value))
+    @morphism
+    def at_least(self, threshold: T) -> bool:
+        """Whether a value at or above `threshold` (which is not None) was seen."""
+        return self.value is not None and domain.at_most(threshold, self.value)
+
+    @monotone(order=domain.at_most)
+    def read(self) -> T | None:
+        """The largest value so far, None before the first."""
+        return self.value
 
 
-@dataclass(frozen=True)  # no slots: with them `Min[int](...)` fails in Python 3.11
-class Min(Generic[T]):
-    """The smallest value seen: join is the smaller, order is `>=`, bottom is `Min()`.
-
-    All values of one lattice must be of one type with a total order.
+@lattice_type("min")
+class Min(_Extreme[T]):
+    """The smallest value seen: join is the smaller, order is "not smaller than", bottom is `Min()`.
 
     Raises:
-        ValueError: the value is in no order with itself, as `nan` is.
+        OutsideDomain: the value is nan, or nothing plain.
     """
 
-    value: T | None = None
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        _check_ordered(self.value)
+    def _join(self, other: Min[T]) -> Min[T]:
+        return other if self._leq(other) else self
 
-    def join(self, other: Min[T]) -> Min[T]:
-        """The side with the smaller value. O(one comparison).
+    def _leq(self, other: Min[T]) -> bool:
+        return self.value is None or (other.value is not None and domain.at_most(other.value, self.value))
 
-        Raises:
-            TypeError: the values are of different types.
-        """
-        return other if self.leq(other) else self
+    @mutator
+    def lower_to(self, value: T) -> Min[T]:
+        """The delta of having seen `value`."""
+        seen = Min(value)
+        return Min() if seen._leq(self) else seen
 
-    def leq(self, other: Min[T]) -> bool:
-        return self.value is None or (other.value is not None and _at_most(other.value, self.value))
+    @morphism
+    def at_most(self, threshold: T) -> bool:
+        """Whether a value at or below `threshold` (which is not None) was seen."""
+        return self.value is not None and domain.at_most(self.value, threshold)
 
 
-@dataclass(frozen=True, slots=True)
-class BoolOr:
+@lattice_type("bool_or")
+class BoolOr(Lattice):
     """Whether it ever happened: join is "or", order is False below True, bottom is `BoolOr()`."""
 
-    value: bool = False
+    __slots__ = ("value",)
+    value: bool
 
-    def join(self, other: BoolOr) -> BoolOr:
-        return other if self.leq(other) else self
+    def __init__(self, value: bool = False) -> None:
+        if type(value) is not bool:
+            raise OutsideDomain(domain.shown(value), "is no bool", "Use bool(...) of it.")
+        set_field(self, "value", value)
 
-    def leq(self, other: BoolOr) -> bool:
+    def _join(self, other: BoolOr) -> BoolOr:
+        return other if other.value else self
+
+    def _leq(self, other: BoolOr) -> bool:
         return other.value or not self.value
 
+    @mutator
+    def set(self) -> BoolOr:
+        """The delta of its happening."""
+        return BoolOr(not self.value)
 
-def _check_ordered(value: object) -> None:
-    if value is not None and value != value:
-        raise ValueError(f"{value!r} is in no order, not even with itself. Leave it out, or use a value that compares.")
+    @morphism
+    def happened(self) -> bool:
+        return self.value
 
+    def __bool__(self) -> bool:
+        return self.value
 
-def _at_most(a: Any, b: Any) -> bool:
-    """`a <= b`, for values of one type.
+    def body(self) -> Any:
+        return self.value
 
-    Mixed types are refused: `1`, `1.0` and `True` are equal and differ, so a join would depend on its side. For that
-    reason too the zeros of floats, which are equal, are ordered by their sign.
-    """
-    if type(a) is not type(b):
-        raise TypeError(
-            f"{a!r} ({type(a).__name__}) and {b!r} ({type(b).__name__}) are of different types and do not join."
-            " Convert one of them before you write it."
-        )
-    if isinstance(a, float) and a == b == 0.0:
-        return _sign(a) <= _sign(b)
-    return bool(a <= b)
+    @classmethod
+    def from_body(cls, body: Any) -> BoolOr:
+        return cls(body)
 
+    def _key(self) -> Hashable:
+        return self.value
 
-def _sign(zero: float) -> int:
-    return -1 if str(zero).startswith("-") else 1
+    def __repr__(self) -> str:
+        return f"BoolOr({self.value})"

@@ -1,5 +1,19 @@
-"""Kits: what an implementer of one of our protocols calls from their own tests."""
+"""Kits: what an implementer of one of our protocols calls from their own tests. They need hypothesis."""
 
-from kvs.testing.laws import LawBroken, check_lattice
+from kvs.testing.confluence import At, NotConfluent, check_confluent
+from kvs.testing.kit import check_lattice
+from kvs.testing.laws import LawBroken, check_laws
+from kvs.testing.program import Output
+from kvs.testing.values import scalars, values_of
 
-__all__ = ["LawBroken", "check_lattice"]
+__all__ = [
+    "At",
+    "LawBroken",
+    "NotConfluent",
+    "Output",
+    "check_confluent",
+    "check_lattice",
+    "check_laws",
+    "scalars",
+    "values_of",
+]

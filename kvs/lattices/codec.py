@@ -1,0 +1,112 @@
+"""Lattice values to bytes and back, by the name of their type.
+
+    "kvl" version(1 byte)  MessagePack array [tag, body]
+
+Canonical: equal values have equal bytes, whatever the order they were made in; so a digest of the bytes names the
+value, and two replicas are compared by it. Nothing runs on decoding but the type's own constructor, which checks its
+input; and what decodes to a value with other bytes than the given ones is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from kvs.lattices import wire
+from kvs.lattices.errors import BadEncoding, LatticeMismatch, NewerEncoding, UnknownLattice
+
+if TYPE_CHECKING:
+    from kvs.lattices.base import Lattice
+
+MAGIC = b"kvl"
+VERSION = 1
+
+C = TypeVar("C", bound="type[Lattice]")
+
+_TYPES: dict[str, type[Lattice]] = {}
+"""Filled while modules are imported, and only added to: a name once given keeps its meaning."""
+
+
+def lattice_type(tag: str) -> Callable[[C], C]:
+    """A class decorator: values of the class are stored under `tag`, which no other class may have.
+
+    Raises:
+        ValueError: another class has that tag.
+    """
+
+    def register(cls: C) -> C:
+        known = _TYPES.setdefault(tag, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(f"the tag {tag!r} is that of {known.__module__}.{known.__qualname__}. Choose another.")
+        _TYPES[tag] = cls  # the same class defined again, as when a notebook's cell is run again
+        cls.tag = tag
+        return cls
+
+    return register
+
+
+def type_of(tag: object) -> type[Lattice]:
+    """The class whose values are stored under `tag`.
+
+    Raises:
+        UnknownLattice: there is none.
+    """
+    cls = _TYPES.get(tag) if isinstance(tag, str) else None
+    if cls is None:
+        raise UnknownLattice(str(tag))
+    return cls
+
+
+def types() -> dict[str, type[Lattice]]:
+    """Every class that can be decoded, by tag."""
+    return dict(_TYPES)
+
+
+def encode(value: Lattice) -> bytes:
+    """The canonical bytes of a value. O(size), with a sort of keys."""
+    return MAGIC + bytes((VERSION,)) + wire.packed((value.tag, value.body()))
+
+
+def decode(data: bytes, expected: type[Lattice] | None = None) -> Any:
+    """The value of these bytes, of type `expected` if one is given.
+
+    Raises:
+        LatticeMismatch: they hold a value of another type.
+        NewerEncoding: they are of a version that this software does not read.
+        UnknownLattice: they hold a type that nothing here defines.
+        BadEncoding: they are nothing that `encode` wrote.
+    """
+    if not isinstance(data, bytes):
+        raise TypeError(f"a lattice value is decoded from bytes, and this is a {type(data).__name__}.")
+    if data[:3] != MAGIC or len(data) < 4:
+        raise BadEncoding("they do not begin as one")
+    if data[3] != VERSION:
+        raise NewerEncoding(data[3], VERSION)
+    cls, value = _parsed(wire.unpacked(data, 4), expected)
+    if encode(value) != data:
+        raise BadEncoding(f"they are not the canonical form of {cls.tag}")
+    return value
+
+
+def _parsed(plain: Any, expected: type[Lattice] | None) -> tuple[type[Lattice], Lattice]:
+    if type(plain) is not tuple or len(plain) != 2:
+        raise BadEncoding("they hold no type and body")
+    cls = type_of(plain[0])
+    if expected is not None and cls is not expected:
+        raise LatticeMismatch(expected.__name__, f"a stored {cls.__name__}")
+    try:
+        return cls, cls.from_body(plain[1])
+    except BadEncoding:
+        raise
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as e:
+        raise BadEncoding(f"the body of {cls.tag} is not one ({e})") from e
+
+
+def nested(value: Lattice) -> tuple[Any, Any]:
+    """A value as part of another's body."""
+    return (value.tag, value.body())
+
+
+def from_nested(plain: Any) -> Any:
+    """The value that `nested` was given."""
+    return _parsed(plain, None)[1]
