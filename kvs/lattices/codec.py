@@ -9,7 +9,8 @@ input; and what decodes to a value with other bytes than the given ones is refus
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kvs.lattices import wire
@@ -25,6 +26,15 @@ C = TypeVar("C", bound="type[Lattice]")
 
 _TYPES: dict[str, type[Lattice]] = {}
 """Filled while modules are imported, and only added to: a name once given keeps its meaning."""
+
+
+_KEPT_AT: dict[str, str] = {}
+"""Modules that define the classes of tags and may not have been imported yet."""
+
+
+def kept_at(modules: Mapping[str, str]) -> None:
+    """The classes of these tags are defined by these modules, which are imported when such a value is decoded."""
+    _KEPT_AT.update(modules)
 
 
 def lattice_type(tag: str) -> Callable[[C], C]:
@@ -51,6 +61,8 @@ def type_of(tag: object) -> type[Lattice]:
     Raises:
         UnknownLattice: there is none.
     """
+    if isinstance(tag, str) and tag not in _TYPES and tag in _KEPT_AT:
+        import_module(_KEPT_AT[tag])
     cls = _TYPES.get(tag) if isinstance(tag, str) else None
     if cls is None:
         raise UnknownLattice(str(tag))
@@ -59,6 +71,8 @@ def type_of(tag: object) -> type[Lattice]:
 
 def types() -> dict[str, type[Lattice]]:
     """Every class that can be decoded, by tag."""
+    for module in _KEPT_AT.values():
+        import_module(module)
     return dict(_TYPES)
 
 
