@@ -1371,12 +1371,56 @@ static PyObject *snapshot_containers(Snapshot *s, PyObject *Py_UNUSED(ignored))
     return addresses((char *)s->records + offsetof(Record, obj), sizeof *s->records, s->nrecords);
 }
 
+/* Places by address from a memo {address: (place, object)}; None if one that was visited has none. */
+static PyObject *snapshot_numbers(Snapshot *s, PyObject *memo)
+{
+    if (!PyDict_Check(memo)) {
+        PyErr_SetString(PyExc_TypeError, "a memo is a dict");
+        return NULL;
+    }
+    PyObject *found = PyDict_New();
+    for (size_t i = 0; found != NULL && i < s->nrecords; i++) {
+        PyObject *address = PyLong_FromVoidPtr(s->records[i].obj), *entry = NULL;
+        if (address != NULL)
+            entry = PyDict_GetItemWithError(memo, address);
+        if (entry != NULL && PyTuple_Check(entry) && PyTuple_GET_SIZE(entry) == 2) {
+            if (PyDict_SetItem(found, address, PyTuple_GET_ITEM(entry, 0)) < 0)
+                Py_CLEAR(found);
+        } else if (PyErr_Occurred() || address == NULL) {
+            Py_CLEAR(found);
+        } else if (s->records[i].count != 0 || s->records[i].type >= nbases || bases[s->records[i].type].type != &PyTuple_Type) {
+            Py_DECREF(found);  /* an empty tuple is made anew wherever it is met */
+            Py_DECREF(address);
+            Py_RETURN_NONE;
+        }
+        Py_XDECREF(address);
+    }
+    return found;
+}
+
+/* Types of Python code among those that were met. */
+static PyObject *snapshot_kinds(Snapshot *s, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *kinds = PyList_New(0);
+    for (size_t i = 0; kinds != NULL && i < s->ninfos; i++)
+        if (PyList_Append(kinds, (PyObject *)s->infos[i].type) < 0)
+            Py_CLEAR(kinds);
+    return kinds;
+}
+
 static PyMethodDef snapshot_methods[] = {
+    {"numbers", (PyCFunction)snapshot_numbers, METH_O, "Places in a pickler's memo, by address; None if one has none."},
+    {"kinds", (PyCFunction)snapshot_kinds, METH_NOARGS, "Types of what was met, but for the built-in ones."},
     {"shared", (PyCFunction)snapshot_shared, METH_NOARGS, "Addresses of objects that two names could share and one change."},
     {"containers", (PyCFunction)snapshot_containers, METH_NOARGS, "Addresses of the objects that were visited."},
     {"is_unchanged", (PyCFunction)is_unchanged, METH_O, "Whether these roots, and all they reach, are surely as they were."},
     {NULL, NULL, 0, NULL},
 };
+
+static PyObject *snapshot_objects(Snapshot *s, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSize_t(s->nrecords);
+}
 
 static PyObject *snapshot_has_shared_dict(Snapshot *s, void *Py_UNUSED(closure))
 {
@@ -1387,6 +1431,7 @@ static PyGetSetDef snapshot_getset[] = {
     {"has_shared_dict", (getter)snapshot_has_shared_dict, NULL,
      "Whether something beside its instance referred to the dictionary of one.", NULL},
     {"nbytes", (getter)snapshot_nbytes, NULL, "Bytes of memory that the snapshot takes.", NULL},
+    {"objects", (getter)snapshot_objects, NULL, "Objects that were visited.", NULL},
     {"references", (getter)snapshot_references, NULL, "References that were written down.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -14,8 +14,8 @@ Theory of operation
 from __future__ import annotations
 
 import gc
-from collections.abc import Hashable, Iterable, Sequence, Set
-from typing import Any
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
+from typing import Any, NamedTuple
 
 from lambdakernel.state.buffers import Buffers
 from lambdakernel.state.classes import ClassBook
@@ -32,6 +32,13 @@ KEPT_TOGETHER = 1 << 16
 would encode each of them alone, and then all of them again. They part when one of them is bound anew."""
 
 
+class _Cluster(NamedTuple):
+    """Items that are dumped together, and the units of which some are."""
+
+    items: tuple[Item, ...]
+    absorbed: tuple[str, ...] = ()
+
+
 class Detector:
     """Finds what changed among the values in this process."""
 
@@ -44,6 +51,7 @@ class Detector:
         """The units to write. `suspects` are ids of live units; `rebound` and `gone` are names."""
         collects = gc.isenabled()
         gc.disable()  # a dump makes many small objects, none of them garbage; and a finalizer is the notebook's code
+        self.here.take_back()
         try:
             return self._detect(set(suspects), list(rebound), list(gone))
         finally:
@@ -130,6 +138,10 @@ class Detector:
         kept_whole = [kept for kept, _ in whole.values()]
         for kept in [*kept_whole, *(written.dump for written in edited.values() if written.dump is not None)]:
             queue += [c for c in self._new_classes(kept, alone) if c not in queue]
+        clusters = self._clusters(queue, alone, edited, broken)
+        queue = [item for item in queue if not any(item in cluster.items for cluster in clusters.values())]
+        for cluster in clusters:
+            queue += [c for c in self._new_classes(alone[cluster][0], alone) if c not in queue]
         while queue:
             item = queue.pop(0)
             found = ready.get(item) or self.dumper.attempt((item,))
@@ -140,16 +152,54 @@ class Detector:
             queue += [c for c in self._new_classes(found[0], alone) if c not in queue]
         shared: dict[Item, Set[int]] = {item: ids for item, (_, ids) in alone.items()}
         shared |= {("u", unit_id): ids for unit_id, (_, ids) in whole.items()}
-        for unit_id in self._neighbours(shared, broken):
+        absorbed = {unit_id for cluster in clusters.values() for unit_id in cluster.absorbed}
+        for unit_id in self._neighbours(shared, broken | absorbed):
             shared[("u", unit_id)] = self.here.units[unit_id].ids
         for group in groups(self._with_cycles(shared, alone)):
             if group[0][1] in whole and len(group) == 1:
                 changes.written.append(Written(self.here.units[group[0][1]].items, whole[group[0][1]][0]))
             elif any(kind != "u" or key in whole for kind, key in group):
-                changes.written.append(self._together(group, alone, edited))
+                changes.written.append(self._together(group, alone, clusters, edited))
         changes.written += edited.values()
         self._account(changes, broken, moved)
         return changes
+
+    def _clusters(
+        self,
+        loose: Sequence[Item],
+        alone: dict[Item, tuple[Dump, Set[int]]],
+        edited: dict[str, Written],
+        broken: Set[str],
+    ) -> dict[Item, _Cluster]:
+        """Loose names that a look says share something, with each other or with units that nobody suspected. They are
+        dumped together at once, into `alone`, by an item that stands for them."""
+        names = [item for item in loose if item[0] == "n" and not self.here.is_atomic(item[1])]
+        looks = {item: ids for item in names if (ids := self.dumper.ids_of((item,))) is not None}
+        met = self.here.holders(set().union(*looks.values()), self.dumper.ids_now, broken)
+        found: dict[Item, _Cluster] = {}
+        for group in groups(looks | {("u", unit_id): self.here.units[unit_id].ids for unit_id in sorted(met)}):
+            if len(group) == 1 or all(kind == "u" for kind, _ in group):
+                continue
+            absorbed = tuple(key for kind, key in group if kind == "u")
+            items = self._items_of([item for item in group if item[0] != "u"], absorbed, edited)
+            known = bool(absorbed) or any(item in self.here.unit_of for item in items)
+            if (dumped := self.dumper.attempt(items, numbers=known)) is not None:
+                for unit_id in absorbed:
+                    edited.pop(unit_id, None)
+                cluster = ("g", str(len(found)))
+                found[cluster], alone[cluster] = _Cluster(items, absorbed), dumped
+        return found
+
+    def _items_of(
+        self, loose: Sequence[Item], absorbed: Sequence[str], edited: Mapping[str, Written]
+    ) -> tuple[Item, ...]:
+        members = [(edited.get(unit_id) or self.here.units[unit_id]).items for unit_id in absorbed]
+        return self._in_order(list(dict.fromkeys([*loose, *(item for each in members for item in each)])))
+
+    def _in_order(self, items: Sequence[Item]) -> tuple[Item, ...]:
+        """As in the unit that had just these, so that equal values are equal bytes."""
+        before = self.here.units.get(self.here.unit_of.get(items[0], ""))
+        return before.items if before is not None and set(before.items) == set(items) else tuple(items)
 
     def _new_classes(self, found: Dump, known: Iterable[Item]) -> list[Item]:
         """Classes that a dump refers to and that no unit defines yet."""
@@ -198,21 +248,24 @@ class Detector:
         return sorted(met)
 
     def _together(
-        self, group: list[Item], alone: dict[Item, tuple[Dump, Set[int]]], edited: dict[str, Written]
+        self,
+        group: list[Item],
+        alone: dict[Item, tuple[Dump, Set[int]]],
+        clusters: dict[Item, _Cluster],
+        edited: dict[str, Written],
     ) -> Written:
-        absorbed = tuple(key for kind, key in group if kind == "u")
-        members = [(edited.pop(unit_id, None) or self.here.units[unit_id]).items for unit_id in absorbed]
-        items = [item for item in group if item[0] != "u"]
-        items += [item for each in members for item in each if item not in items]
-        before = self.here.units.get(self.here.unit_of.get(items[0], ""))
-        if before is not None and set(before.items) == set(items):
-            items = list(before.items)  # in the same order, so that equal values are equal bytes
-        if len(items) == 1:
-            return Written((items[0],), alone[items[0]][0], replaces=absorbed)
-        joint = self.dumper.attempt(tuple(items), numbers=True)
+        parts = [clusters.get(item, _Cluster((item,))) for item in group if item[0] != "u"]
+        units = tuple(key for kind, key in group if kind == "u")
+        items = self._items_of([item for part in parts for item in part.items], units, edited)
+        absorbed = (*units, *(unit_id for part in parts for unit_id in part.absorbed))
+        for unit_id in units:
+            edited.pop(unit_id, None)
+        if len(group) == 1 or len(items) == 1:
+            return Written(items, alone[group[0]][0], replaces=absorbed)
+        joint = self.dumper.attempt(items, numbers=True)
         if joint is None:
-            return Written(tuple(items), None, self.dumper.why(tuple(items)), absorbed)
-        return Written(tuple(items), joint[0], replaces=absorbed)
+            return Written(items, None, self.dumper.why(items), absorbed)
+        return Written(items, joint[0], replaces=absorbed)
 
     def _account(self, changes: Changes, broken: set[str], moved: set[Item]) -> None:
         """Every broken unit is replaced by the first that took an item of it, or emptied; one that came out as it was

@@ -18,6 +18,8 @@ from lambdakernel.state.specials import CannotMove
 from lambdakernel.state.units import Lost
 
 _RETRIES = 3
+_DENSE = 8
+"""References for each object up to which a graph is one of objects, and not of numbers and texts."""
 
 
 class Dumper:
@@ -49,9 +51,10 @@ class Dumper:
         self, items: tuple[Item, ...], marks: Sequence[bytes] = (), *, numbers: bool = False
     ) -> tuple[Dump, Set[int]]:
         """`items` as one value, and the addresses of what two names could share in it. With `numbers`, it is the base
-        of edits from now on if that is worth it: it changed before, and may again."""
+        of edits from now on if that is worth it: it changed before, and may again. So it is where objects are many: one
+        of them is likely to change, or to get another name, and to number them costs little beside their dump."""
         look = self.look(items)
-        is_base = numbers and look is not None
+        is_base = look is not None and (numbers or look.objects * _DENSE > look.references)
         found, memo = self.encode(
             items,
             marks,
@@ -66,7 +69,7 @@ class Dumper:
         else:
             found.ids = look.shared() | self._memory
         if look is not None and is_base and memo and not found.met_fixtures:
-            found.base = edits.number(found, memo, look.containers())
+            found.base = edits.number(found, memo, look)
         return found, found.ids
 
     def look(self, items: tuple[Item, ...]) -> ComparableSnapshot | None:
@@ -81,11 +84,15 @@ class Dumper:
 
     def ids_now(self, unit: Live) -> Set[int] | None:
         """Addresses at which `unit` has objects now; None if that cannot be said."""
-        look = self.look(unit.items)
-        if look is not None:
-            return look.shared() | self._memory
-        found = self.attempt(unit.items)
-        return found[1] if found is not None else None
+        ids = self.ids_of(unit.items)
+        if ids is None and (found := self.attempt(unit.items)) is not None:
+            return found[1]
+        return ids
+
+    def ids_of(self, items: tuple[Item, ...]) -> Set[int] | None:
+        """The same, where a look is enough to tell."""
+        look = self.look(items)
+        return look.shared() | self._memory if look is not None else None
 
     def token(self, obj: Any) -> object | None:
         """What an array is compared by: where and what it is, and what stands for the memory that it looks into."""

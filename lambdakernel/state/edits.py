@@ -16,7 +16,7 @@ from __future__ import annotations
 import copyreg
 import io
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ from lambdakernel.state.bases import Base
 from lambdakernel.state.buffers import BlobSource
 from lambdakernel.state.classes import ClassBook
 from lambdakernel.state.codec import Decoder, Dump, Encoder, damaged_if_it_raises, refs_of
-from lambdakernel.state.graph import Difference, Edit
+from lambdakernel.state.graph import ComparableSnapshot, Difference, Edit
 from lambdakernel.state.sharing import Memo
 from lambdakernel.state.units import Unit
 
@@ -50,12 +50,12 @@ def is_worth(found: Dump) -> bool:
     return len(found.head) >= WORTH_NBYTES and not found.buffers
 
 
-def number(found: Dump, memo: Memo, containers: frozenset[int]) -> Base | None:
+def number(found: Dump, memo: Memo, look: ComparableSnapshot) -> Base | None:
     """The base that `found` may be from now on; None if edits of it are not worth it, or would not be true."""
-    if not is_worth(found) or _has_finalizer({type(obj) for _, obj in memo.values()}):
+    if not is_worth(found) or _has_finalizer(look.kinds()):
         return None
-    numbers = {address: memo[address][0] for address in containers if address in memo}
-    if not containers - numbers.keys() <= _UNNUMBERED:  # what has no number could not be referred to
+    numbers = look.numbers(memo)
+    if numbers is None:  # what has no number could not be referred to
         return None
     return Base(found.fingerprint[0], len(found.head), found.numbers, numbers)
 
@@ -90,7 +90,7 @@ def edit(
     memo: Memo = encoder.memo.copy()
     if encoder.buffers or encoder.fixtures or _PART * (base.edited_nbytes + len(head)) > base.nbytes:
         raise CannotEdit
-    if id(live) in memo or _has_finalizer({type(obj) for _, obj in memo.values()}):
+    if id(live) in memo or _has_finalizer([type(obj) for _, obj in memo.values()]):
         raise CannotEdit
     added = frozenset(difference.added)
     if not added - memo.keys() <= _UNNUMBERED:
@@ -144,8 +144,8 @@ def _dict_of(obj: Any) -> dict[str, Any]:
     return found
 
 
-def _has_finalizer(kinds: set[type]) -> bool:
-    return any("__del__" in vars(base) for kind in kinds for base in kind.__mro__)
+def _has_finalizer(kinds: Iterable[type]) -> bool:
+    return any("__del__" in vars(base) for kind in set(kinds) for base in kind.__mro__)
 
 
 class _EditEncoder(Encoder):

@@ -88,6 +88,10 @@ class ComparableSnapshot(Snapshot, Protocol):
     """What the extension takes."""
 
     @property
+    def objects(self) -> int:
+        """How many were visited; atoms are not."""
+
+    @property
     def has_shared_dict(self) -> bool:
         """Whether something beside its instance referred to the `__dict__` of one."""
 
@@ -97,6 +101,12 @@ class ComparableSnapshot(Snapshot, Protocol):
 
     def containers(self) -> frozenset[int]:
         """Addresses of all objects that were visited."""
+
+    def numbers(self, memo: dict[int, tuple[int, Any]]) -> dict[int, int] | None:
+        """By address, the places of those objects in a pickler's memo; None if one but the empty tuple has none."""
+
+    def kinds(self) -> list[type]:
+        """Types of the objects that were met, but for the built-in ones; some that were not may be among them."""
 
 
 def snapshot(

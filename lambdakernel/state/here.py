@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,7 @@ class Here:
         self.units: dict[str, Live] = {}
         self.unit_of: dict[Item, str] = {}
         self._owner: dict[int, str] = {}
+        self._moves: dict[str, tuple[Sequence[int], Sequence[int]]] = {}
         self.current: set[str] = set()
         """Units whose addresses are as they are now."""
         self._kept: dict[str, type] = {}
@@ -63,6 +64,7 @@ class Here:
 
     def own(self, unit: Live, ids: Set[int]) -> None:
         """Its objects are at `ids` now. Costs what differs."""
+        self._moves.pop(unit.id, None)
         if unit.ids is ids or unit.ids == ids:
             return
         self.disown(unit, ids)
@@ -103,10 +105,16 @@ class Here:
     def is_atom(self, unit: Live) -> bool:
         """A single name bound to something that cannot change."""
         kind, name = unit.items[0]
-        return len(unit.items) == 1 and kind == "n" and type(self._live.get(name)) in _ATOMS
+        return len(unit.items) == 1 and kind == "n" and self.is_atomic(name)
 
-    def moved(self, unit: Live, added: Iterable[int], gone: Iterable[int]) -> set[int]:
-        """`unit` has objects at addresses where it had none, and none any more at others; all that it has."""
+    def is_atomic(self, name: str) -> bool:
+        """It is bound to something that cannot change."""
+        return type(self._live.get(name)) in _ATOMS
+
+    def moved(self, unit: Live, added: Sequence[int], gone: Sequence[int]) -> set[int]:
+        """Since its snapshot, `unit` has come to have objects at addresses, and has none any more at others. All that
+        it has now. In force until it is said anew, or taken back; for good once the unit is added again."""
+        self._take_back(unit)
         ids = unit.ids if isinstance(unit.ids, set) else set(unit.ids)
         for address in gone:
             if self._owner.get(address) == unit.id:
@@ -115,8 +123,23 @@ class Here:
         ids.difference_update(gone)
         ids.update(added)
         unit.ids = ids
+        self._moves[unit.id] = (added, gone)
         self.current.add(unit.id)
         return ids
+
+    def take_back(self) -> None:
+        """What was said of units that were not added since: their snapshots are what they were."""
+        for unit_id in list(self._moves):
+            self._take_back(self.units[unit_id])
+
+    def _take_back(self, unit: Live) -> None:
+        added, gone = self._moves.pop(unit.id, ((), ()))
+        for address in added:
+            if self._owner.get(address) == unit.id:
+                del self._owner[address]
+        for address in gone:
+            self._owner.setdefault(address, unit.id)
+        unit.ids = (unit.ids - set(added)) | set(gone) if added or gone else unit.ids
 
     def holders(
         self, addresses: Iterable[int], ids_now: Callable[[Live], Set[int] | None], but: Set[str] = frozenset()

@@ -1,4 +1,4 @@
-"""The guide to lattices does what it says: its examples run, and no type is left out."""
+"""The guides do what they say: their examples run, and no type of lattice is left out."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ import pytest
 
 from kvs.lattices import codec
 
-GUIDE = Path(__file__).resolve().parents[2] / "docs" / "lattices.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+GUIDE = DOCS / "lattices.md"
 
 
-def test_the_examples_of_the_guide_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+@pytest.mark.parametrize(("name", "least"), [("lattices.md", 60), ("kvs.md", 30)])
+def test_the_examples_of_a_guide_run(name: str, least: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / name).read_text(), re.MULTILINE | re.DOTALL)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     module = ModuleType("guide")  # a real one: its classes are pickled by name
     monkeypatch.setitem(sys.modules, "guide", module)
     said: list[str] = []
     for n, block in enumerate(blocks):
-        test = doctest.DocTestParser().get_doctest(block, {}, f"block {n + 1}", str(GUIDE), 0)
+        test = doctest.DocTestParser().get_doctest(block, {}, f"block {n + 1}", name, 0)
         test.globs = module.__dict__
         runner.run(test, out=said.append, clear_globs=False)
-    assert runner.tries > 60
+    assert runner.tries > least
     assert runner.failures == 0, "".join(said)
 
 

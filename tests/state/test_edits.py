@@ -137,7 +137,7 @@ def test_a_change_writes_itself_and_not_the_rest(tmp_path: Path) -> None:
         ran = run_all(worker, BIG, "a[3].v = -1", "a[4].v = -2", "a.append(a[5])", "b = a[6]", "del a[0]")
         return [each.committed.nbytes for each in ran if each.committed is not None]
 
-    _, whole, *edited = with_worker(tmp_path, work)
+    whole, *edited = with_worker(tmp_path, work)
     assert all(nbytes < whole / 4 for nbytes in edited), (whole, edited)
 
 
@@ -170,7 +170,7 @@ def test_edits_are_written_whole_before_they_outgrow_their_base(
             found.append(len(unit.base.edits) if unit.base is not None else -1)
         return found
 
-    assert with_worker(tmp_path, work) == [1, 2, 3, 4, 0] * 2 + [1, 2]
+    assert with_worker(tmp_path, work) == [2, 3, 4, 0, 1] * 2 + [2, 3]
     assert with_worker(tmp_path, lambda w: (w.namespace.load_all(), [k.v for k in w.live["a"][:12]])[1]) == [
         f"new {n}" for n in range(12)
     ]
@@ -209,6 +209,14 @@ def test_a_commit_that_the_store_refuses_loses_no_edit(tmp_path: Path, monkeypat
     assert found == (31, "two", "b", True)
 
 
+def test_what_a_name_leaves_and_another_takes_up_is_shared_still(tmp_path: Path) -> None:
+    def work(worker: Worker) -> None:
+        run_all(worker, BIG, "b = {n: k for n, k in enumerate(a)}", "a[0].v = 1", "a = [a[2], b]; b = {1: a[0]}")
+
+    with_worker(tmp_path, work)
+    assert with_worker(tmp_path, lambda w: (w.namespace.load_all(), w.live["b"][1] is w.live["a"][0])[1])
+
+
 def _shape(live: dict[str, Any]) -> tuple[int, Any, Any, bool]:
     a = live["a"]
     return len(a), a[2].v, a[-1].v, a[-1] is a[-2] is live["b"]
@@ -219,7 +227,7 @@ def _refuse(*_: Any, **__: Any) -> Any:
 
 
 def test_a_damaged_base_is_named_and_the_others_load(tmp_path: Path) -> None:
-    with_worker(tmp_path, lambda worker: run_all(worker, "other = [1]", BIG, "a[3].v = 1", "a[4].v = 1") and None)
+    with_worker(tmp_path, lambda worker: run_all(worker, "other = 'x'", BIG, "a[3].v = 1", "a[4].v = 1") and None)
     blobs = [path for path in tmp_path.rglob("*") if path.is_file() and path.parent.parent.name == "blobs"]
     for path in blobs:
         path.chmod(0o600)
@@ -232,7 +240,7 @@ def test_a_damaged_base_is_named_and_the_others_load(tmp_path: Path) -> None:
         return worker.live["other"], str(raised.value)
 
     other, error = with_worker(tmp_path, look)
-    assert blobs and other == [1] and "does not hold what its name says" in error
+    assert blobs and other == "x" and "does not hold what its name says" in error
 
 
 def test_the_look_at_everything_takes_no_edit_for_a_change(tmp_path: Path) -> None:
