@@ -14,6 +14,7 @@ from kvs.causal import Dot, MultiValue, Sibling, VersionVector
 from kvs.clock import HybridClock
 from kvs.errors import (
     BlobDamaged,
+    DamageWarning,
     KvsError,
     LaneLost,
     NotAuthentic,
@@ -31,13 +32,16 @@ from kvs.settings import from_env as settings_from_env
 from kvs.space import LaneInfo, Space
 from kvs.store import SpaceInfo, Store, open
 from kvs.tiers.blobs import BlobRef
+from kvs.tiers.failures import ExtraMissing, TierDamaged, TierGap, TierRefused, TierUnreachable
 
 __all__ = [
     "BlobDamaged",
     "BlobRef",
     "Collected",
     "Commit",
+    "DamageWarning",
     "Dot",
+    "ExtraMissing",
     "History",
     "HybridClock",
     "KvsError",
@@ -59,6 +63,10 @@ __all__ = [
     "StoreForeign",
     "StoreFull",
     "StoreUnusable",
+    "TierDamaged",
+    "TierGap",
+    "TierRefused",
+    "TierUnreachable",
     "Value",
     "Version",
     "VersionGone",

@@ -24,6 +24,12 @@ class StoreForeign(KvsError):
     def __init__(self, path: str, why: str) -> None:
         super().__init__(f"{path} is not a store that this version can use: {why}.")
 
+    @classmethod
+    def newer(cls, what: str, found: object, known: object, needs: str = "") -> StoreForeign:
+        """Something was written by a later version, which said in `needs` what reads it."""
+        remedy = f"install {needs} or later" if needs else "install the version that wrote it, or a later one"
+        return cls(what, f"its format {found} is newer than {known}; {remedy} (pip install -U lambdakernel)")
+
 
 class StoreUnusable(KvsError):
     """The place of the store cannot be used as it is (missing, read-only, not ours, on a network)."""
@@ -44,9 +50,14 @@ class StoreDamaged(KvsError):
 
     def __init__(self, path: str, why: str) -> None:
         super().__init__(
-            f"{path} is damaged: {why}. The rest of the store is readable; `python -m kvs check` lists it."
+            f"{path} is damaged: {why}. The rest of the store is readable; `python -m kvs check` lists what is damaged,"
+            " `python -m kvs repair` moves it aside."
         )
-        self.path = path
+        self.path, self.why = path, why
+
+
+class DamageWarning(UserWarning):
+    """A file of a space cannot be read and was left out: what only it holds is refused, the rest is read."""
 
 
 class NotAuthentic(KvsError):
@@ -82,7 +93,7 @@ class LaneLost(KvsError):
 
 
 class SpaceHeld(KvsError):
-    """A space cannot be deleted while a live process writes to it."""
+    """A space cannot be deleted or repaired while a live process uses it."""
 
     def __init__(self, name: str, pid: object) -> None:
-        super().__init__(f"space {name!r} is held by process {pid}. End it first, or delete with force=True.")
+        super().__init__(f"space {name!r} is held by process {pid}. End it first; a deletion can be told force=True.")

@@ -8,7 +8,10 @@ Theory of operation
 - A commit is authenticated when it is joined, and lists a mark of each key that it wrote. The marks are compared with
   the rows that are there: a row that went missing, or whose commit was damaged, makes its key *lost*. Reading a lost
   key is an error until somebody writes it again, never the older value that lies below.
-- The view advances only in `refresh` and `publish`: between them a reader sees one causal cut.
+- The view advances only in `refresh` and `publish`: between them a reader sees one causal cut. A pin tells
+  collectors what that is.
+- A lane whose file cannot be read is left out with a warning. A key that no other lane has is then refused, since the
+  unreadable one may have it.
 """
 
 from __future__ import annotations
@@ -16,23 +19,38 @@ from __future__ import annotations
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from kvs import seal
+from kvs import records, seal
 from kvs.causal import Dot, Sibling, VersionVector
 from kvs.causal.register import surviving
 from kvs.clock import HybridClock, seconds
-from kvs.errors import KvsError, LaneLost, NotAuthentic, ReadOnlyReplica
+from kvs.errors import (
+    DamageWarning,
+    KvsError,
+    LaneLost,
+    NotAuthentic,
+    ReadOnlyReplica,
+    StoreDamaged,
+    StoreUnusable,
+)
 from kvs.history import History, lane_history
+from kvs.pins import NEVER, Pin, views
+from kvs.records import DELETED, INLINE, SPILLED
+from kvs.recovery import ALL, SyncMark
 from kvs.settings import Settings
 from kvs.tiers.blobs import BlobRef, Blobs, refs_from_bytes, refs_to_bytes
-from kvs.tiers.node import CommitRow, EntryRow, LaneLog
+from kvs.tiers.node import CommitRow, EntryRow, LaneLog, sync_folder
 
-_DELETED, _INLINE, _SPILLED = 0, 1, 2
+if TYPE_CHECKING:
+    from kvs.mirror import Mirror
+    from kvs.tiers.protocol import Tier
+
 _EMPTY: tuple[()] = ()
-_MAC_SIZE = 32
+_CHUNK = 1000
 _SETTLED_NS = 100_000_000
 """Age from which a directory's time of change can be trusted to move with the next change: file systems keep time in
 ticks of up to 10 ms, and two changes in one tick look like one."""
@@ -71,6 +89,14 @@ class Collected(NamedTuple):
     blobs: int
 
 
+class Use(NamedTuple):
+    """What a space holds: versions of keys, bytes of current ones, and bytes of what a collection may free one day."""
+
+    versions: int
+    live_nbytes: int
+    dead_nbytes: int
+
+
 class _Lost(NamedTuple):
     """A write that was damaged; `key` is empty where not even that is known."""
 
@@ -82,14 +108,24 @@ class Replica:
     """See the module. Safe to use from several threads; each call is atomic."""
 
     def __init__(
-        self, name: str, directory: str, key: bytes, settings: Settings, *, lane: int | None, clock: HybridClock
+        self,
+        name: str,
+        directory: str,
+        key: bytes,
+        settings: Settings,
+        *,
+        lane: int | None,
+        clock: HybridClock,
+        cold: Tier | None = None,
     ) -> None:
         self._name, self._directory, self._key, self._settings = name, directory, key, settings
         self._lane = lane
         self._pid = os.getpid()
         self._clock = clock
         self._lock = threading.RLock()
-        self._blobs = Blobs(f"{directory}/blobs")
+        self._blobs = Blobs(f"{directory}/blobs", cold.get_blob if cold is not None else None)
+        self._cold = cold
+        self._mirror: Mirror | None = None
         self._logs: dict[int, LaneLog] = {}
         self._seen: dict[int, int] = {}
         self._versions: dict[int, int] = {}
@@ -99,11 +135,31 @@ class Replica:
         self._needed = VersionVector()
         self._lost: dict[bytes, _Lost] = {}
         self._gone: list[tuple[int, int, int]] = []
+        self._unreadable: dict[int, StoreDamaged] = {}
         self._lanes_mtime = -1
-        if lane is not None:
-            disk = settings.durability == "disk"
-            self._logs[lane] = LaneLog(self._log_path(lane), writable=True, disk=disk)
-        self.refresh()
+        self._is_placed = False
+        self._unpublished_ns = NEVER
+        self._pin = Pin(self._pins)
+        try:
+            if lane is not None:
+                disk = settings.durability == "disk"
+                self._logs[lane] = LaneLog(self._log_path(lane), writable=True, disk=disk)
+                self._mark = SyncMark(f"{directory}/lanes/{lane}/synced")
+                if disk:
+                    self._sync_place()
+            self.refresh()
+            if lane is not None:
+                self._doubt_from_now()
+        except BaseException:
+            self._close_files()
+            raise
+
+    def _doubt_from_now(self) -> None:
+        """Of what this replica will publish, only what it flushed is sure to be whole after a power loss."""
+        if self._settings.durability == "disk":
+            self._mark.write(ALL)
+        elif self._mark.read() == ALL:
+            self._mark.write(self._seen.get(self.id, 0), flush=True)
 
     @property
     def id(self) -> int:
@@ -125,6 +181,11 @@ class Replica:
     def is_reader(self) -> bool:
         return self._lane is None
 
+    @property
+    def unreadable(self) -> tuple[StoreDamaged, ...]:
+        """The lanes that were left out because their files cannot be read, each as the error that names it."""
+        return tuple(self._unreadable.values())
+
     # -- reading
 
     def refresh(self) -> frozenset[bytes]:
@@ -136,19 +197,31 @@ class Replica:
                 changed |= self._join_lanes()
                 if self._vector == before:
                     self._give_up_tails()
+            self._pin.move(self._vector)
             return frozenset(changed)
 
     def _join_lanes(self) -> set[bytes]:
         self._find_lanes()
         changed: set[bytes] = set()
-        for lane, log in self._logs.items():
+        for lane, log in list(self._logs.items()):
             if lane == self._lane and lane in self._seen:
                 continue  # nobody else writes it
-            version = log.version()
-            if self._versions.get(lane) != version or lane not in self._seen:
-                self._versions[lane] = version
-                changed |= self._join_lane(lane, log)
+            try:
+                version = log.version()
+                if self._versions.get(lane) != version or lane not in self._seen:
+                    changed |= self._join_lane(lane, log)
+                    self._versions[lane] = version
+            except StoreDamaged as e:
+                if lane == self._lane:
+                    raise
+                self._leave_out(lane, e)
         return changed
+
+    def _leave_out(self, lane: int, error: StoreDamaged) -> None:
+        self._unreadable[lane] = error
+        if (log := self._logs.pop(lane, None)) is not None:
+            log.close()
+        warnings.warn(f"space {self._name!r} is read without lane {lane}: {error}", DamageWarning, stacklevel=2)
 
     def _give_up_tails(self) -> None:
         """Commits that others have seen are in no log any more (a power loss, a damaged file): count them as known.
@@ -157,7 +230,8 @@ class Replica:
         """
         for lane, count in self._needed:
             if count > self._vector[lane]:
-                self._gone.append((lane, self._vector[lane] + 1, count))
+                if lane not in self._unreadable:
+                    self._gone.append((lane, self._vector[lane] + 1, count))
                 self._seen[lane] = count
         self._vector = self._vector.join(self._needed)
 
@@ -168,9 +242,12 @@ class Replica:
             return
         missing = False
         for entry in os.listdir(lanes):
-            if entry.isdecimal() and (lane := int(entry)) not in self._logs:
+            if entry.isdecimal() and (lane := int(entry)) not in self._logs and lane not in self._unreadable:
                 if os.path.exists(self._log_path(lane)):
-                    self._logs[lane] = LaneLog(self._log_path(lane), writable=False)
+                    try:
+                        self._logs[lane] = LaneLog(self._log_path(lane), writable=False)
+                    except StoreDamaged as e:
+                        self._leave_out(lane, e)
                 else:
                     missing = True  # its holder is about to create it
         settled = time.time_ns() - mtime > _SETTLED_NS
@@ -214,13 +291,7 @@ class Replica:
         return newest
 
     def _is_authentic(self, lane: int, row: CommitRow) -> bool:
-        parts = (row.context, row.marks, row.mac)
-        is_formed = isinstance(row.hlc, int) and all(isinstance(part, bytes) for part in parts)
-        return is_formed and seal.same(row.mac[:_MAC_SIZE], self._commit_mac(lane, row))
-
-    def _has_authentic_note(self, lane: int, row: CommitRow) -> bool:
-        is_formed = isinstance(row.note, bytes) and self._is_authentic(lane, row)
-        return is_formed and seal.same(row.mac[_MAC_SIZE:], self._note_mac(lane, row))
+        return records.is_authentic_commit(self._key, lane, row)
 
     def _lose(self, mark: bytes, lost: _Lost) -> None:
         """Remember that a write is damaged, unless one that we know has replaced it."""
@@ -242,17 +313,26 @@ class Replica:
         if self._lost and (lost := self._lost.get(seal.key_mark(key))):
             raise NotAuthentic(f"key {key!r} of space {self._name!r} (commit {lost.dot})")
 
+    def _refuse_unreadable(self, lane: int) -> None:
+        if lane in self._unreadable:
+            error = self._unreadable[lane]
+            raise StoreDamaged(error.path, error.why)
+
     def get(self, key: bytes) -> tuple[Version, ...]:
         """The siblings of `key`, the deterministic winner first; empty if it is absent or deleted.
 
         Raises:
             NotAuthentic: a record of this key was damaged or planted; other keys are not concerned.
+            StoreDamaged: the lane that has it cannot be read, or may have it.
+            StoreForeign: a later version wrote it.
         """
         with self._lock:
             self._refuse_lost(key)
+            if self._unreadable and key not in self._index:
+                self._refuse_unreadable(min(self._unreadable))
             rows = ((sibling, self._row(key, sibling.dot)) for sibling in self._index.get(key, _EMPTY))
             found = [(s, self._authentic(s.dot, row)) for s, row in rows]
-            return tuple(Version(s.dot, s.context, s.hlc, self._value(row)) for s, row in found if row.kind != _DELETED)
+            return tuple(Version(s.dot, s.context, s.hlc, self._value(row)) for s, row in found if row.kind != DELETED)
 
     def keys(self, prefix: bytes = b"") -> list[bytes]:
         """Keys that are written and not deleted, sorted; damaged ones, which `get` refuses, are among them."""
@@ -266,9 +346,10 @@ class Replica:
         return tuple(sibling.dot for sibling in self._index.get(key, _EMPTY))
 
     def _is_deleted(self, key: bytes) -> bool:
-        return all(sibling.value == _DELETED for sibling in self._index[key])
+        return all(sibling.value == DELETED for sibling in self._index[key])
 
     def _row(self, key: bytes, dot: Dot) -> EntryRow:
+        self._refuse_unreadable(dot.replica)
         row = self._logs[dot.replica].entry(key, dot.counter)
         if row is None:
             raise NotAuthentic(f"key {key!r} of space {self._name!r} (commit {dot}, which is gone)")
@@ -276,7 +357,7 @@ class Replica:
 
     def _value(self, row: EntryRow) -> Value:
         refs = refs_from_bytes(row.blobs)
-        if row.kind == _INLINE:
+        if row.kind == INLINE:
             return Value(row.payload, refs)
         return Value(self._blobs.read(refs[0]), refs[1:])
 
@@ -301,7 +382,7 @@ class Replica:
         good: list[tuple[int, CommitRow]] = []
         errors: list[KvsError] = []
         for lane, row in rows:
-            if self._has_authentic_note(lane, row):
+            if records.has_authentic_note(self._key, lane, row):
                 good.append((lane, row))
             else:
                 errors.append(NotAuthentic(f"commit {Dot(lane, row.n)} of space {self._name!r}"))
@@ -322,11 +403,12 @@ class Replica:
 
     def _version(self, key: bytes, dot: Dot) -> Version | None:
         with self._lock:
+            self._refuse_unreadable(dot.replica)
             row = self._logs[dot.replica].entry(key, dot.counter)
             if row is None:
                 raise LookupError(key)
             row, (hlc, context) = self._authentic(dot, row), self._commits[dot]
-            return None if row.kind == _DELETED else Version(dot, context, hlc, self._value(row))
+            return None if row.kind == DELETED else Version(dot, context, hlc, self._value(row))
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
@@ -348,6 +430,9 @@ class Replica:
             lane = self.id
             if os.getpid() != self._pid:
                 raise LaneLost(self._log_path(lane), f"process {self._pid} holds it, and this is a fork of that")
+            if self._logs[lane].is_checkpoint_due:
+                self.sync()  # a checkpoint flushes rows, and what they name goes first
+                self._logs[lane].checkpoint()
             dot = Dot(lane, self._seen.get(lane, 0) + 1)
             hlc, context = self._clock.tick(), self._vector.to_bytes()
             rows = [self._entry_row(key, dot, hlc, context, value) for key, value in writes.items()]
@@ -355,51 +440,34 @@ class Replica:
                 self._blobs.sync()
             marks = b"".join(map(seal.key_mark, writes))
             commit = CommitRow(dot.counter, hlc, context, note, marks, b"")
-            self._logs[lane].append(
-                commit._replace(mac=self._commit_mac(lane, commit) + self._note_mac(lane, commit)), rows
-            )
+            self._logs[lane].append(records.sealed(self._key, lane, commit), rows)
             self._commits[dot] = (hlc, self._vector)
             self._seen[lane] = dot.counter
             for row in rows:
                 self._add(row.key, dot, row.kind)
             self._vector = self._vector.advanced(dot)
+            self._unpublished_ns = NEVER
             return dot
 
     def _entry_row(self, key: bytes, dot: Dot, hlc: int, context: bytes, value: Value | None) -> EntryRow:
         refs: tuple[BlobRef, ...]
         if value is None:
-            kind, payload, refs = _DELETED, b"", ()
+            kind, payload, refs = DELETED, b"", ()
         elif len(value.payload) <= self._settings.inline_limit_bytes:
-            kind, payload, refs = _INLINE, value.payload, value.blobs
+            kind, payload, refs = INLINE, value.payload, value.blobs
         else:
-            kind, payload, refs = _SPILLED, b"", (self._blobs.put(value.payload), *value.blobs)
+            kind, payload, refs = SPILLED, b"", (self.put_blob(value.payload), *value.blobs)
         blobs = refs_to_bytes(refs)
-        return EntryRow(
-            key, dot.counter, kind, payload, blobs, self._entry_mac(dot, hlc, context, key, kind, payload, blobs)
-        )
-
-    def _entry_mac(
-        self, dot: Dot, hlc: int, context: bytes, key: bytes, kind: int, payload: bytes, blobs: bytes
-    ) -> bytes:
-        head = b"e%d.%d.%d.%d" % (dot.replica, dot.counter, hlc, kind)
-        return seal.mac(self._key, (head, context, key, payload, blobs))
-
-    def _commit_mac(self, lane: int, row: CommitRow) -> bytes:
-        return seal.mac(self._key, (b"c%d.%d.%d" % (lane, row.n, row.hlc), row.context, row.marks))
-
-    def _note_mac(self, lane: int, row: CommitRow) -> bytes:
-        """Apart from the commit's own: a damaged note costs an entry of the log, and none of the keys."""
-        return seal.mac(self._key, (b"n%d.%d.%d" % (lane, row.n, row.hlc), row.note))
+        code = records.entry_mac(self._key, dot, hlc, context, EntryRow(key, dot.counter, kind, payload, blobs, b""))
+        return EntryRow(key, dot.counter, kind, payload, blobs, code)
 
     def _authentic(self, dot: Dot, row: EntryRow) -> EntryRow:
+        what = f"key {row.key!r} of space {self._name!r} (commit {dot})"
         known = self._commits.get(dot)
-        parts = (row.key, row.payload, row.blobs, row.mac)
-        if known and isinstance(row.kind, int) and all(isinstance(part, bytes) for part in parts):
-            hlc, context = known
-            expected = self._entry_mac(dot, hlc, context.to_bytes(), row.key, row.kind, row.payload, row.blobs)
-            if seal.same(row.mac, expected):
-                return row
-        raise NotAuthentic(f"key {row.key!r} of space {self._name!r} (commit {dot})")
+        if known and records.is_authentic_entry_of(self._key, dot, known[0], known[1].to_bytes(), row):
+            records.refuse_newer(what, row.kind)
+            return row
+        raise NotAuthentic(what)
 
     def put_blob(self, data: bytes | bytearray | memoryview) -> BlobRef:
         """Store a large value; one that is already there is not written again. Name it in a `Value` that you publish.
@@ -408,6 +476,9 @@ class Replica:
             StoreFull, StoreUnusable: nothing was stored.
         """
         with self._lock:
+            if self._unpublished_ns == NEVER:
+                self._unpublished_ns = time.time_ns()
+                self._pin.hold(self._unpublished_ns)  # before it is there, so that nobody deletes it
             return self._blobs.put(data)
 
     def open_blob(self, ref: BlobRef) -> memoryview:
@@ -426,28 +497,83 @@ class Replica:
         """
         return self._blobs.read(ref)
 
-    def sync(self) -> None:
-        """Flush blobs, then the log that names them, so that a power loss takes nothing published so far."""
+    def sync(self, level: str = "disk", *, deadline_s: float = 60.0) -> None:
+        """Bring what was published so far to a level: `disk` (a power loss takes nothing) or `object` (all that this
+        machine published to the space is in the store's cold tier too, so the loss of the machine takes nothing).
+
+        At `disk`, blobs are flushed, then the log that names them. Only `object` has a deadline.
+
+        Raises:
+            StoreUnusable: it could not be flushed, call it again; or the store has no cold tier.
+            TierUnreachable: the deadline came first. TierRefused, LaneLost: see `Mirror.push`.
+            ValueError: there is no such level.
+        """
+        if level not in ("disk", "object"):
+            raise ValueError(f"level is {level!r}. Give 'disk' or 'object'.")
+        if level == "object" and self._cold is None:
+            raise StoreUnusable(
+                self._directory, "it has no cold tier", 'Open the store with cold="s3://bucket/prefix".'
+            )
+        last = self._seen.get(self._lane, 0) if self._lane is not None else 0
         self._blobs.sync()
+        self._hold_no_longer()
         if self._lane is not None:
+            self._sync_place()
             self._logs[self._lane].sync()
+            if self._settings.durability != "disk":
+                self._mark.write(last)
+        if level == "object" and self._cold is not None:
+            from kvs.mirror import Mirror  # here: only a store with a cold tier needs it
+
+            with self._lock:
+                self._mirror = self._mirror or Mirror(self._directory, self._key, self._cold)
+            self._mirror.push(deadline_s=deadline_s)
+
+    def _hold_no_longer(self) -> None:
+        """Let collectors have what was put, if it was published. Not in every publish, of which it would be a part."""
+        with self._lock:
+            if self._unpublished_ns == NEVER:
+                self._pin.hold(NEVER)
+
+    def _sync_place(self) -> None:
+        """Flush the names of the directories that lead to this lane, once."""
+        if not self._is_placed:
+            space = self._directory
+            for folder in (f"{space}/lanes/{self._lane}", f"{space}/lanes", f"{space}/blobs", space):
+                sync_folder(folder)
+            sync_folder(os.path.dirname(space))
+            self._is_placed = True
 
     # -- garbage
 
     def collect(self, *, now_s: float) -> Collected:
         """Forget superseded versions of this lane beyond the retention, then blobs that no lane's row names.
 
-        Never a current entry, nor what was current less than `retain_s` ago: a reader's view may still show it. A
-        version that another lane superseded stays: only a sealed epoch can say that nobody will ask for it. While
-        anything of the space is damaged, blobs stay: nobody knows which of them the damaged rows name.
+        Never a current entry, nor what was current less than `retain_s` ago, nor what the view of a live replica shows,
+        here or in another process, however old. A version that another lane superseded stays: only a sealed epoch can
+        say that nobody will ask for it. While anything of the space is damaged, blobs stay: nobody knows which of them
+        the damaged rows name. What replaced a version, and its deletion, are flushed before the next step, so that a
+        power loss in between takes nothing that was current.
         """
         with self._lock:
+            self._hold_no_longer()
             log = self._logs[self.id]
             versions = self._surplus(log, now_s)
             if versions:
+                self.sync()
                 log.delete(versions)
             freed, blobs = self._drop_unnamed_blobs(now_s)
             return Collected(freed, len(versions), blobs)
+
+    def compact(self) -> None:
+        """Give the space of what was collected back to the file system; costs a copy of this lane's log.
+
+        Raises:
+            StoreUnusable: another process reads it just now. StoreFull: no room for the copy. Nothing is changed.
+        """
+        with self._lock:
+            self.sync()
+            self._logs[self.id].compact()
 
     def _surplus(self, log: LaneLog, now_s: float) -> list[tuple[bytes, int]]:
         """Oldest superseded rows, down to `retain_bytes`."""
@@ -455,27 +581,77 @@ class Replica:
         sizes = [size + sum(ref.nbytes for ref in refs_from_bytes(blobs)) for _, _, size, blobs, _ in rows]
         excess = sum(sizes) - self._settings.retain_bytes
         surplus = []
+        seen_by_all = min((view.vector[self.id] for view in views(self._pins, but=self._pin.name)), default=ALL)
         for (key, n, _, _, by), size in zip(rows, sizes, strict=True):
             if excess <= 0:
                 break
             replaced = self._commits.get(Dot(self.id, by))
-            if replaced and now_s - seconds(replaced[0]) >= self._settings.retain_s:
+            if by <= seen_by_all and replaced and now_s - seconds(replaced[0]) >= self._settings.retain_s:
                 surplus.append((key, n))
                 excess -= size
         return surplus
 
     def _drop_unnamed_blobs(self, now_s: float) -> tuple[int, int]:
-        before_s = now_s - self._settings.retain_s
+        held_since_ns = min((view.holds_since_ns for view in views(self._pins)), default=NEVER)
+        before_s = min(now_s - self._settings.retain_s, held_since_ns / 1e9 - _SETTLED_NS / 1e9)
         self._blobs.delete_abandoned(before_s=before_s)
-        if self._lost:
+        if self._lost or self._unreadable:
             return 0, 0
         self._find_lanes()  # a lane that we have not joined yet names blobs too
         named = {
             ref.digest for log in self._logs.values() for data in log.blob_lists() for ref in refs_from_bytes(data)
         }
         old = [r for r, wanted_s in self._blobs.files() if r.digest not in named and wanted_s <= before_s]
+        if self._unreadable:
+            return 0, 0
+        for log in self._logs.values() if old else ():
+            log.sync()  # else a power loss could bring back a row that names one
         freed = [self._blobs.delete_unwanted(ref, before_s=before_s) for ref in old]
         return sum(freed), sum(map(bool, freed))
+
+    def use(self) -> Use:
+        """What this view's space holds; every row is looked at. A blob that current versions share counts once."""
+        with self._lock:
+            current = {(dot.replica, dot.counter, key) for key in self._index for dot in self.dots(key)}
+            versions = live = dead = 0
+            named: set[BlobRef] = set()
+            for lane, log in self._logs.items():
+                for key, n, nbytes, blobs in log.sizes():
+                    versions += 1
+                    if (lane, n, key) in current:
+                        live += nbytes
+                        named.update(refs_from_bytes(blobs))
+                    else:
+                        dead += nbytes
+            dead += sum(ref.nbytes for ref, _ in self._blobs.files() if ref not in named)
+            return Use(versions, live + sum(ref.nbytes for ref in named), dead)
+
+    def lost(self) -> dict[bytes, tuple[Dot, bytes]]:
+        """What was damaged and not written again: by the mark of its key, the commit, and the key if it is known."""
+        with self._lock:
+            return {mark: (lost.dot, lost.key) for mark, lost in self._lost.items()}
+
+    def records(self) -> Iterator[tuple[int, CommitRow, list[EntryRow]]]:
+        """Every commit of this view with its entries, lane by lane, oldest first; collected entries are left out.
+
+        Raises:
+            NotAuthentic, StoreDamaged: one is damaged. StoreForeign: a later version wrote it.
+        """
+        for error in self.unreadable:
+            raise error
+        for lane, log in sorted(self._logs.items()):
+            commits = [row for row in log.commits() if row.n <= self._vector[lane]]
+            for at in range(0, len(commits), _CHUNK):
+                chunk = commits[at : at + _CHUNK]
+                entries: dict[int, list[EntryRow]] = {}
+                for entry in log.entries(chunk[0].n - 1, chunk[-1].n):
+                    entries.setdefault(entry.n, []).append(self._authentic(Dot(lane, entry.n), entry))
+                for row in chunk:
+                    if not records.has_authentic_note(self._key, lane, row):
+                        raise NotAuthentic(f"commit {Dot(lane, row.n)} of space {self._name!r}")
+                    yield lane, row, entries.pop(row.n, [])
+                for n in entries:
+                    raise NotAuthentic(f"commit {Dot(lane, n)} of space {self._name!r}, which is gone")
 
     def check(self) -> Iterator[str]:
         """Authenticate every row and read every blob; what is damaged, one line each."""
@@ -484,28 +660,48 @@ class Replica:
         for lost in self._lost.values():
             name = f"key {lost.key!r}" if lost.key else "a key"
             yield f"{name} of space {self._name!r} is lost: commit {lost.dot} wrote it, and its record is damaged."
+        yield from map(str, self._unreadable.values())
         for lane, log in self._logs.items():
-            for row in log.entries():
-                try:
-                    self._authentic(Dot(lane, row.n), row)
-                    for ref in refs_from_bytes(row.blobs):
-                        self._blobs.verify(ref)
-                except KvsError as e:
-                    yield str(e)
+            try:
+                for row in log.entries():
+                    try:
+                        self._authentic(Dot(lane, row.n), row)
+                        for ref in refs_from_bytes(row.blobs):
+                            self._blobs.verify(ref)
+                    except KvsError as e:
+                        yield str(e)
+            except StoreDamaged as e:
+                yield str(e)
         damaged: list[KvsError] = []
         for _ in self.log(damaged=damaged.append):
             pass
         yield from map(str, damaged)
 
+    @property
+    def _pins(self) -> str:
+        return f"{self._directory}/pins"
+
     def _log_path(self, lane: int) -> str:
         return f"{self._directory}/lanes/{lane}/log.sqlite"
 
     def close(self) -> None:
-        """Close every file; a lane is released by whoever claimed it."""
+        """Close every file; a lane is released by whoever claimed it.
+
+        Raises:
+            StoreUnusable: what was published could not be flushed; everything is closed all the same.
+        """
         with self._lock:
-            for log in self._logs.values():
-                log.close()
-            self._logs.clear()
+            try:
+                if self._lane in self._logs and os.getpid() == self._pid:
+                    self._blobs.sync()  # the last one to close a log checkpoints it, and that flushes rows
+            finally:
+                self._close_files()
+
+    def _close_files(self) -> None:
+        for log in self._logs.values():
+            log.close()
+        self._logs.clear()
+        self._pin.drop()
 
     def __enter__(self) -> Replica:
         return self

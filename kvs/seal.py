@@ -15,6 +15,7 @@ from blake3 import blake3
 DIGEST_SIZE = 32
 MARK_SIZE = 8
 _CONTEXT = "lambdakernel kvs 2026 space key"
+_ARCHIVE_CONTEXT = "lambdakernel kvs 2026 archive key"
 _PARALLEL_FROM = 1 << 20
 
 
@@ -51,6 +52,11 @@ def name_hash(name: str) -> str:
 
 def space_key(master: bytes, name: str) -> bytes:
     return blake3(master + name_bytes(name), derive_key_context=_CONTEXT).digest()
+
+
+def archive_key(master: bytes) -> bytes:
+    """Says that an archive was written by who holds the master key, and of no use for anything else."""
+    return blake3(master, derive_key_context=_ARCHIVE_CONTEXT).digest()
 
 
 def key_mark(key: bytes) -> bytes:

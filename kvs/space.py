@@ -11,14 +11,21 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from kvs import seal
+from kvs import pins, recovery, seal
 from kvs.clock import HybridClock
-from kvs.errors import SpaceHeld, StoreUnusable
+from kvs.errors import KvsError, SpaceHeld, StoreDamaged, StoreForeign, StoreUnusable
 from kvs.replica import Replica
 from kvs.settings import Settings
+
+if TYPE_CHECKING:
+    from kvs.mirror import BackgroundMirror
+    from kvs.repair import Repaired
+    from kvs.tiers.protocol import Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +40,18 @@ class LaneInfo:
 class Space:
     """See the module. Costs nothing until a replica or a reader is made."""
 
-    def __init__(self, name: str, directory: str, key: bytes, settings: Settings) -> None:
+    def __init__(
+        self,
+        name: str,
+        directory: str,
+        key: bytes,
+        settings: Settings,
+        *,
+        cold: Tier | None = None,
+        machine: bytes = b"",
+    ) -> None:
+        """With `cold`, a space that is not here is restored from there; `machine` owns the lanes that are made here."""
+        self._cold, self._machine = cold, machine
         self.name = name
         self._directory = directory
         self._key = key
@@ -49,16 +67,25 @@ class Space:
     def replica(self, owner: Mapping[str, str | int] | None = None, *, clock: HybridClock | None = None) -> Replica:
         """A replica that writes the lowest free lane; `owner` is what `lanes` tells others of its holder.
 
+        A lane whose log is damaged is not written: the next free one is.
+
         Raises:
             StoreUnusable: the directory cannot be written.
+            StoreForeign: a lane has a later format.
         """
         self._create()
-        claim = self._claim({"pid": os.getpid(), **(owner or {})})
-        try:
-            return _Holder(self, claim, clock or HybridClock())
-        except BaseException:
-            claim.release()
-            raise
+        self._recover()
+        first = 0
+        while True:
+            claim = self._claim({"pid": os.getpid(), **(owner or {})}, first)
+            try:
+                return _Holder(self, claim, clock or HybridClock())
+            except StoreDamaged:
+                claim.release()
+                first = claim.lane + 1
+            except BaseException:
+                claim.release()
+                raise
 
     def reader(self) -> Replica:
         """The same reads without a lane: any number of processes may have one.
@@ -66,9 +93,11 @@ class Space:
         Raises:
             StoreUnusable: there is nothing to read yet.
         """
+        self._restore()
         if not self.exists():
             raise StoreUnusable(self._directory, "the space does not exist", "Write to it first.")
-        return Replica(self.name, self._directory, self._key, self._settings, lane=None, clock=HybridClock())
+        self._recover()
+        return self._view(None)
 
     def lanes(self) -> list[LaneInfo]:
         """Every lane, in order."""
@@ -88,7 +117,74 @@ class Space:
         if self.exists():
             shutil.rmtree(self._directory, onerror=_gone_or_raise)
 
+    def repair(self, *, forget: bool = False) -> Repaired:
+        """Move what is damaged to `quarantine/` in the space, and name what is lost; with `forget`, delete lost keys.
+
+        A lost key is refused until it is written again, unless it is forgotten: then it reads as one that was deleted.
+
+        Raises:
+            SpaceHeld: a live process has the space open; nothing was touched.
+            StoreForeign: a lane has a later format; nothing was touched.
+        """
+        from kvs.repair import Bench, Repaired  # here: it loads what nothing else needs
+
+        with ExitStack() as stack:
+            lanes = self._claim_all(stack)
+            bench = Bench(self.name, self._directory, self._key)
+            bench.repair(lanes)
+            with self._view(None) as reader:
+                lost, marks, refused = list(reader.check()), reader.lost(), _refused(reader)
+            if forget and lost:
+                free = [n for n in lanes if not os.path.exists(f"{self._directory}/lanes/{n}/retired")]
+                writer = self._view(free[0]) if free else self.replica()
+                with writer:
+                    writer.publish(dict.fromkeys(refused))
+                    writer.sync()
+                unnamed = {dot.replica: set[bytes]() for dot, _ in marks.values()}
+                for mark, (dot, key) in marks.items():
+                    unnamed[dot.replica] |= set() if key else {mark}
+                bench.repair(lanes, forget={lane: frozenset(found) for lane, found in unnamed.items()})
+            return Repaired(tuple(bench.moved), tuple(lost))
+
+    def _claim_all(self, stack: ExitStack) -> list[int]:
+        """Every lane, claimed until `stack` is left."""
+        lanes = self._lane_numbers()
+        for lane in lanes:
+            claim = Claim.attempt(self._owner_path(lane), lane)
+            if claim is None:
+                raise SpaceHeld(self.name, _lane_info(self._owner_path(lane), lane).owner.get("pid", "unknown"))
+            stack.callback(claim.release)
+        for pid in pins.holders(f"{self._directory}/pins"):
+            raise SpaceHeld(self.name, pid)
+        return lanes
+
+    def _view(self, lane: int | None) -> Replica:
+        return Replica(
+            self.name, self._directory, self._key, self._settings, lane=lane, clock=HybridClock(), cold=self._cold
+        )
+
+    def mirror(self, *, every_s: float = 1.0) -> BackgroundMirror:
+        """What this machine publishes, copied to the cold tier from now on; close it.
+
+        Raises:
+            StoreUnusable: the store has no cold tier.
+        """
+        from kvs.mirror import BackgroundMirror, Mirror  # here: only a store with a cold tier needs it
+
+        if self._cold is None:
+            raise StoreUnusable(
+                self._directory, "it has no cold tier", 'Open the store with cold="s3://bucket/prefix".'
+            )
+        return BackgroundMirror(Mirror(self._directory, self._key, self._cold), every_s=every_s)
+
+    def _restore(self) -> None:
+        if self._cold is not None and not self.exists():
+            from kvs.restore import restore_space
+
+            restore_space(self.name, self._directory, self._key, self._cold)
+
     def _create(self) -> None:
+        self._restore()
         try:
             for folder in ("", "/lanes", "/blobs"):  # one by one: a parent would get the umask's mode
                 os.makedirs(f"{self._directory}{folder}", 0o700, exist_ok=True)
@@ -99,21 +195,66 @@ class Space:
         except OSError as e:
             raise StoreUnusable(self._directory, e.strerror or str(e), "Give its owner write permission.") from e
 
-    def _claim(self, owner: Mapping[str, str | int]) -> Claim:
-        lane = 0
-        while True:
-            os.makedirs(f"{self._directory}/lanes/{lane}", 0o700, exist_ok=True)
+    def _recover(self) -> None:
+        """The first to come after the machine has started undoes what a power loss tore."""
+        if recovery.was_opened_since_boot(self._directory):
+            return
+        lanes = self._lane_numbers()
+        for lane in lanes:
             claim = Claim.attempt(self._owner_path(lane), lane)
             if claim is not None:
-                claim.tell(owner)
-                return claim
+                try:
+                    recovery.void_torn_tail(self._directory, lane, self._key)
+                finally:
+                    claim.release()
+        recovery.drop_torn_blobs(self._directory, lanes)
+        recovery.remember_boot(self._directory)
+
+    def _claim(self, owner: Mapping[str, str | int], lane: int) -> Claim:
+        """The lowest free lane from `lane` on that was not retired by a repair."""
+        while True:
+            if not os.path.exists(f"{self._directory}/lanes/{lane}/retired"):
+                os.makedirs(f"{self._directory}/lanes/{lane}", 0o700, exist_ok=True)
+                claim = Claim.attempt(self._owner_path(lane), lane)
+                if claim is not None:
+                    if self._is_ours(claim):
+                        claim.tell(owner)
+                        return claim
+                    claim.release()
             lane += 1
 
+    def _is_ours(self, claim: Claim) -> bool:
+        """Whether no other machine writes the lane in the cold tier; without one, nobody could."""
+        if self._cold is None:
+            return True
+        from kvs.restore import claim_lane
+
+        try:
+            return claim_lane(self._directory, claim.lane, self._machine, self._cold)
+        except BaseException:
+            claim.release()
+            raise
+
     def _lane_numbers(self) -> list[int]:
-        return sorted(int(entry) for entry in os.listdir(f"{self._directory}/lanes"))
+        return sorted(int(entry) for entry in os.listdir(f"{self._directory}/lanes") if entry.isdecimal())
 
     def _owner_path(self, lane: int) -> str:
         return f"{self._directory}/lanes/{lane}/owner"
+
+
+def _refused(reader: Replica) -> list[bytes]:
+    """The keys that cannot be read, or name a blob that cannot."""
+    refused = []
+    for key in reader.keys(b""):
+        try:
+            for version in reader.get(key):
+                for ref in version.value.blobs:
+                    reader.open_blob(ref)
+        except StoreForeign:  # a later version can read it
+            continue
+        except KvsError:
+            refused.append(key)
+    return refused
 
 
 def _gone_or_raise(function: object, path: str, failure: tuple[object, BaseException, object]) -> None:
@@ -168,7 +309,9 @@ class _Holder(Replica):
 
     def __init__(self, space: Space, claim: Claim, clock: HybridClock) -> None:
         self._claim = claim
-        super().__init__(space.name, space._directory, space._key, space._settings, lane=claim.lane, clock=clock)
+        super().__init__(
+            space.name, space._directory, space._key, space._settings, lane=claim.lane, clock=clock, cold=space._cold
+        )
 
     def close(self) -> None:
         super().close()

@@ -90,6 +90,7 @@ class Client:
 
     def __init__(self, manager: KernelManager) -> None:
         # Not `manager.client()`: those share one session, and so one identity, of which the latest gets every reply.
+        self._manager = manager
         self.raw = BlockingKernelClient(connection_file=manager.connection_file)
         self.raw.load_connection_file()
         self.raw.start_channels()
@@ -103,10 +104,12 @@ class Client:
         end = time.monotonic() + timeout
         while True:
             try:
-                self.raw.wait_for_ready(timeout=max(1.0, end - time.monotonic()))
+                self.raw.wait_for_ready(timeout=min(5.0, max(1.0, end - time.monotonic())))
                 return
             except RuntimeError as error:
-                if "died" not in str(error) or time.monotonic() > end:
+                if not self._manager.is_alive():
+                    raise RuntimeError("the kernel died before it was ready") from error
+                if time.monotonic() > end:
                     raise
 
     def send(self, code: str, **options: Any) -> str:

@@ -38,6 +38,9 @@ LAYERS = {
     "kvs.causal": Layer(("kvs.errors", "kvs.lattices")),
     "kvs.testing": Layer(("kvs.errors", "kvs.lattices", "kvs.causal"), ("hypothesis",)),
     "kvs.movement": Layer(("kvs.errors",)),
+    "kvs.testing.tier": Layer(
+        ("kvs.errors", "kvs.seal", "kvs.records", "kvs.causal", "kvs.tiers")  # a tier is bytes: no lattice, no hypothesis
+    ),
     "kvs.tiers": Layer(("kvs.errors", "kvs.settings", "kvs.seal", "kvs.causal"), ("msgspec", "blake3")),
     "lambdakernel": Layer(),
     "lambdakernel.__main__": Layer(("lambdakernel.front", "lambdakernel.install")),
@@ -80,6 +83,8 @@ LAYERS = {
 """The map. A module without a row of its own belongs to the row with the longest prefix of its name."""
 
 LATE = {
+    ("kvs.tiers.s3", "boto3"): "makes the client of S3 for those who installed the extra",
+    ("kvs.tiers.s3", "botocore"): "the errors and the settings of that client",
     ("kvs.causal.text", "pycrdt"): "reads and edits a text for those who installed the extra",
     ("lambdakernel.state.ambient.libraries", "numpy"): "restores a generator and options that the user's numpy had",
     ("lambdakernel.state.ambient.libraries", "pandas"): "restores options that the user's pandas had",
@@ -187,6 +192,8 @@ def test_each_client_of_others_is_imported_by_one_layer() -> None:
         "cloudpickle": "lambdakernel.state",
         "xxhash": "lambdakernel.state",
         "blake3": "kvs",
+        "boto3": "kvs.tiers.s3",
+        "botocore": "kvs.tiers.s3",
         "psutil": "lambdakernel.worker.processes",
         "jupyter_client": "lambdakernel.install",
     }

@@ -10,6 +10,7 @@ import errno
 import mmap
 import os
 import threading
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from kvs.errors import BlobDamaged, StoreFull, StoreUnusable
@@ -28,6 +29,10 @@ class BlobRef(NamedTuple):
         return self.digest + self.nbytes.to_bytes(8, "big")
 
 
+Fetch = Callable[[BlobRef], Iterator[bytes]]
+"""The pieces of a blob from elsewhere; `BlobDamaged` before the end if they are not what it names."""
+
+
 def refs_to_bytes(refs: tuple[BlobRef, ...]) -> bytes:
     return b"".join(ref.to_bytes() for ref in refs)
 
@@ -43,8 +48,10 @@ def refs_from_bytes(data: bytes) -> tuple[BlobRef, ...]:
 class Blobs:
     """The blob files under one directory (0700)."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, fetch: Fetch | None = None) -> None:
+        """`fetch` is asked for a blob that is not here."""
         self._directory = directory
+        self._fetch = fetch
         self._unsynced: list[str] = []
         self._syncing = threading.Lock()
 
@@ -62,19 +69,27 @@ class Blobs:
         ref = BlobRef(digest(view), view.nbytes)
         path = self.path(ref)
         try:
-            if os.path.getsize(path) == ref.nbytes:
-                os.utime(path)  # it is wanted again: not old enough to be collected
-                return ref
-        except FileNotFoundError:
-            pass
-        try:
-            self._write(path, view)
+            if not self._is_there(path, ref):
+                self._write(path, view)
         except OSError as e:
             if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise StoreFull(self._directory) from e
             raise StoreUnusable(self._directory, str(e), "Give its owner write permission, or check the disk.") from e
-        self._unsynced.append(path)
+        self._unsynced.append(path)  # one that was there too: another process may not have flushed it
         return ref
+
+    def _is_there(self, path: str, ref: BlobRef) -> bool:
+        """Whether it need not be written. It is wanted again then: not old enough to be collected."""
+        for _ in range(2):
+            try:
+                if os.path.getsize(path) == ref.nbytes:
+                    os.utime(path)
+                    return True
+                return False
+            except FileNotFoundError:
+                if not self._brought_back(ref):
+                    return False
+        return False
 
     def _write(self, path: str, view: memoryview) -> None:
         os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
@@ -89,8 +104,33 @@ class Blobs:
                 os.close(fd)
             os.rename(temporary, path)
         except BaseException:
-            os.unlink(temporary)
+            if os.path.exists(temporary):
+                os.unlink(temporary)
             raise
+
+    def _take(self, ref: BlobRef, pieces: Iterator[bytes]) -> None:
+        """Store a blob that comes in pieces, which say at their end whether they were whole; flushed."""
+        path = self.path(ref)
+        temporary = f"{self._directory}/tmp-{os.getpid()}-{os.urandom(6).hex()}"
+        try:
+            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                for piece in pieces:
+                    view = memoryview(piece)
+                    while view:
+                        view = view[os.write(fd, view) :]
+                os.fsync(fd)
+                os.rename(temporary, path)
+            except BaseException:
+                os.unlink(temporary)
+                raise
+            finally:
+                os.close(fd)
+        except OSError as e:
+            if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise StoreFull(self._directory) from e
+            raise StoreUnusable(self._directory, str(e), "Give its owner write permission, or check the disk.") from e
 
     def open(self, ref: BlobRef) -> memoryview:
         """The bytes, mapped: nothing is read yet, and writing to them changes this process's copy only.
@@ -104,7 +144,11 @@ class Blobs:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise BlobDamaged(path, "is missing") from None
+            if not self._brought_back(ref):
+                if self._fetch is None:
+                    raise BlobDamaged(path, "is missing") from None
+                self._take(ref, self._fetch(ref))
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             found = os.fstat(fd).st_size
             if found != ref.nbytes:
@@ -150,17 +194,42 @@ class Blobs:
         return found
 
     def delete_unwanted(self, ref: BlobRef, *, before_s: float) -> int:
-        """Bytes freed: none if it was wanted again at `before_s` or later. A mapping of it stays good."""
+        """Bytes freed: none if it was wanted again at `before_s` or later. A mapping of it stays good.
+
+        It is first given the name of one that is doomed, and then looked at again. So whoever wants it meanwhile finds
+        it gone, or brings it back, and never sees it deleted afterwards; a crash in between leaves it to be found.
+        """
+        doomed = self._doomed(ref)
         try:
-            if os.stat(self.path(ref)).st_mtime > before_s:
+            os.rename(self.path(ref), doomed)
+            if os.stat(doomed).st_mtime > before_s:
+                os.rename(doomed, self.path(ref))
                 return 0
-            os.unlink(self.path(ref))
+            os.unlink(doomed)
         except FileNotFoundError:
             return 0
         return ref.nbytes
 
+    def _doomed(self, ref: BlobRef) -> str:
+        return f"{self._directory}/tmp-doomed-{ref.digest.hex()}"
+
+    def _brought_back(self, ref: BlobRef) -> bool:
+        """Whether a collector was about to delete it, or died over that; it is back in its place then."""
+        try:
+            os.rename(self._doomed(ref), self.path(ref))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def discard(self, ref: BlobRef) -> None:
+        """Delete it whatever it holds."""
+        try:
+            os.unlink(self.path(ref))
+        except FileNotFoundError:  # another process was faster
+            pass
+
     def delete_abandoned(self, *, before_s: float) -> None:
-        """Delete temporary files whose writers died, or have not written since `before_s`."""
+        """Delete temporary files whose writers died, or have not written since `before_s`, and what is doomed."""
         for entry in os.scandir(self._directory):
             if entry.name.startswith("tmp-"):
                 try:
@@ -176,13 +245,16 @@ class Blobs:
         """
         with self._syncing:
             paths = list(self._unsynced)  # a put of another thread may append meanwhile
-            for path in [*paths, *{os.path.dirname(p) for p in paths}, *([self._directory] if paths else [])]:
+            folders = {os.path.dirname(path) for path in paths} | ({self._directory} if paths else set())
+            for path in [*dict.fromkeys(paths), *folders]:
                 try:
                     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 except FileNotFoundError:  # collected meanwhile
                     continue
                 try:
                     os.fsync(fd)
+                except OSError as e:
+                    raise StoreUnusable(path, f"it cannot be flushed ({e})", "Check the disk, then try again.") from e
                 finally:
                     os.close(fd)
             del self._unsynced[: len(paths)]

@@ -6,6 +6,8 @@ Theory of operation
   a key. A row's `n` is its commit's number. Superseded rows stay until they are collected.
 - `synchronous=NORMAL` survives kill -9 (the log is in the system's cache) and, after a power loss, opens with a
   prefix of the commits; `FULL` flushes in every commit.
+- SQLite moves its log to the database when it is told to (`checkpoint`), and not by itself: that flushes rows, and
+  whoever owns the blobs flushes those first.
 - Everything is bytes here. Whether they are authentic is decided above, by whoever reads them.
 """
 
@@ -18,9 +20,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
-from kvs.errors import LaneLost, StoreDamaged, StoreFull, StoreUnusable
+from kvs.errors import LaneLost, StoreDamaged, StoreForeign, StoreFull, StoreUnusable
 
 FORMAT = 1
+CHECKPOINT_PAGES = 1000
+"""Pages of the write-ahead log from which it is moved to the database; SQLite's own number."""
+_PAGE = 4096
+_NO_VERSION = 10_000
+"""Formats from this number on are flipped bits."""
 T = TypeVar("T")
 _BUSY_MS = 2000
 _DAMAGE = (
@@ -31,8 +38,8 @@ _DAMAGE = (
     "has no column",
     "Could not decode",
 )
-_COMMIT = "n, hlc, context, note, marks, mac"
-_ENTRY = "key, n, kind, payload, blobs, mac"
+COMMIT_COLUMNS = "n, hlc, context, note, marks, mac"
+ENTRY_COLUMNS = "key, n, kind, payload, blobs, mac"
 _SCHEMA = """
 create table commits (n integer primary key, hlc integer not null, context blob not null,
   note blob not null, marks blob not null, mac blob not null);
@@ -67,9 +74,12 @@ class LaneLog:
 
         Raises:
             StoreUnusable: it cannot be opened. StoreDamaged: it is no log of ours.
+            StoreForeign: it has a later format.
         """
         self._path = path
-        self._connection = _translated(path, lambda: _open(path, writable=writable, disk=disk))
+        self._pages = 0
+        self._synced_inode = -1
+        self._connection = translated(path, lambda: _open(path, writable=writable, disk=disk))
 
     def append(self, commit: CommitRow, entries: Iterable[EntryRow]) -> None:
         """Write one commit, whole or not at all.
@@ -79,6 +89,7 @@ class LaneLog:
         """
 
         rows = list(entries)
+        self._pages += 3 + sum(1 + (len(row.key) + len(row.payload) + len(row.blobs)) // _PAGE for row in rows)
 
         def write() -> None:
             if not rows:  # one statement is a transaction of its own
@@ -89,7 +100,7 @@ class LaneLog:
                 self._connection.execute("insert into commits values (?,?,?,?,?,?)", commit)
                 self._connection.executemany("insert into entries values (?,?,?,?,?,?)", rows)
 
-        _translated(self._path, write)
+        translated(self._path, write)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -118,15 +129,22 @@ class LaneLog:
 
     def commits(self, since: int = 0) -> list[CommitRow]:
         """Commits after `since`, oldest first."""
-        return [CommitRow(*row) for row in self._all(f"select {_COMMIT} from commits where n > ? order by n", since)]
+        return [
+            CommitRow(*row) for row in self._all(f"select {COMMIT_COLUMNS} from commits where n > ? order by n", since)
+        ]
 
     def entry(self, key: bytes, n: int) -> EntryRow | None:
-        rows = self._all(f"select {_ENTRY} from entries where key = ? and n = ?", key, n)
+        rows = self._all(f"select {ENTRY_COLUMNS} from entries where key = ? and n = ?", key, n)
         return EntryRow(*rows[0]) if rows else None
 
-    def entries(self) -> Iterator[EntryRow]:
-        """Every row, superseded ones too."""
-        for row in self._all(f"select {_ENTRY} from entries order by n, key"):
+    def entries(self, since: int | None = None, until: int | None = None) -> Iterator[EntryRow]:
+        """Every row, superseded ones too, oldest first; or those of commits after `since`, up to `until`."""
+        where, bounds = "", []
+        if since is not None:
+            where, bounds = "where n > ?", [since]
+        if until is not None:
+            where, bounds = f"{where} and n <= ?", [*bounds, until]
+        for row in self._all(f"select {ENTRY_COLUMNS} from entries {where} order by n, key", *bounds):
             yield EntryRow(*row)
 
     def superseded(self) -> list[tuple[bytes, int, int, bytes, int]]:
@@ -134,6 +152,13 @@ class LaneLog:
         return self._all(
             "select * from (select key, n, length(payload), blobs, (select min(later.n) from entries as later"
             " where later.key = e.key and later.n > e.n) as by from entries as e) where by is not null order by n"
+        )
+
+    def sizes(self) -> list[tuple[bytes, int, int, bytes]]:
+        """(key, n, payload size, blobs) of every row whose fields are what they should be."""
+        return self._all(
+            "select key, n, length(payload), blobs from entries where typeof(key) = 'blob' and typeof(blobs) = 'blob'"
+            " and length(blobs) % 40 = 0"
         )
 
     def blob_lists(self) -> list[bytes]:
@@ -152,7 +177,49 @@ class LaneLog:
                 self._connection.execute("begin immediate")
                 self._connection.executemany("delete from entries where key = ? and n = ?", rows)
 
-        _translated(self._path, write)
+        translated(self._path, write)
+
+    def is_sound(self) -> bool:
+        """Whether SQLite finds the structure of the file in order. Reads all of it."""
+        try:
+            return self._all("pragma quick_check") == [(b"ok",)]
+        except StoreDamaged:
+            return False
+
+    def replace(self, commits: Iterable[CommitRow], entries: Iterable[EntryRow]) -> None:
+        """Put these in the place of every commit that has one of their numbers, with all its entries; all or none."""
+        rows = list(commits)
+
+        def write() -> None:
+            with self._connection:
+                self._connection.execute("begin immediate")
+                self._connection.executemany("delete from entries where n = ?", [(row.n,) for row in rows])
+                self._connection.executemany("insert or replace into commits values (?,?,?,?,?,?)", rows)
+                self._connection.executemany("insert into entries values (?,?,?,?,?,?)", entries)
+
+        translated(self._path, write)
+
+    @property
+    def is_checkpoint_due(self) -> bool:
+        return self._pages >= CHECKPOINT_PAGES
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log to the database, flushed, as far as no reader needs it. Waits for nobody."""
+        self._all("pragma wal_checkpoint(passive)")
+        self._pages = 0
+
+    def compact(self) -> None:
+        """Give the space of deleted rows back to the file system. Reads and writes the whole log; only its holder may.
+
+        Raises:
+            StoreUnusable: a reader is in its way. StoreFull: there is no room for the copy. Nothing is changed.
+        """
+        self._all("vacuum")
+        self.empty_tail()
+
+    def empty_tail(self) -> None:
+        """Move all of the write-ahead log to the database and cut it off, as far as no reader is in the way."""
+        self._all("pragma wal_checkpoint(truncate)")
 
     def sync(self) -> None:
         """Flush what was committed to the disk.
@@ -166,17 +233,21 @@ class LaneLog:
             return
         try:
             os.fdatasync(fd)
+            inode = os.fstat(fd).st_ino
         finally:
             os.close(fd)
+        if inode != self._synced_inode:  # it was made since
+            sync_folder(os.path.dirname(self._path))
+            self._synced_inode = inode
 
     def close(self) -> None:
         self._connection.close()
 
     def _one(self, sql: str) -> int:
-        return int(_translated(self._path, lambda: self._connection.execute(sql).fetchone())[0])
+        return int(translated(self._path, lambda: self._connection.execute(sql).fetchone())[0])
 
     def _all(self, sql: str, *arguments: object) -> list[Any]:
-        return _translated(self._path, lambda: self._connection.execute(sql, arguments).fetchall())
+        return translated(self._path, lambda: self._connection.execute(sql, arguments).fetchall())
 
 
 def _open(path: str, *, writable: bool, disk: bool) -> sqlite3.Connection:
@@ -184,10 +255,14 @@ def _open(path: str, *, writable: bool, disk: bool) -> sqlite3.Connection:
         _create(path)
     connection = _connected(path, "rw" if writable else "ro")
     try:
-        if connection.execute("pragma user_version").fetchone() != (FORMAT,):
+        (version,) = connection.execute("pragma user_version").fetchone()
+        if FORMAT < version < _NO_VERSION:
+            raise StoreForeign.newer(path, version, FORMAT)
+        if version != FORMAT:
             raise StoreDamaged(path, "it is empty, or of another format")
         if writable:
             connection.execute(f"pragma synchronous={'full' if disk else 'normal'}")
+            connection.execute("pragma wal_autocheckpoint=0")
     except BaseException:
         connection.close()
         raise
@@ -229,12 +304,21 @@ def _create(path: str) -> None:
     os.rename(temporary, path)
 
 
+def sync_folder(path: str) -> None:
+    """Flush the names in a directory."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def _quoted(path: str) -> str:
     return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
-def _translated(path: str, action: Callable[[], T]) -> T:
-    """Do `action`; what SQLite calls an error becomes one that says what to do."""
+def translated(path: str, action: Callable[[], T]) -> T:
+    """Do `action`; what SQLite or the system calls an error becomes one that says what to do."""
     try:
         return action()
     except sqlite3.OperationalError as e:
@@ -253,7 +337,7 @@ def _translated(path: str, action: Callable[[], T]) -> T:
     except (sqlite3.DatabaseError, UnicodeDecodeError) as e:  # a message may quote a damaged name
         raise StoreDamaged(path, str(e)) from e
     except OSError as e:
-        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+        if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StoreFull(path) from e
         raise StoreUnusable(path, e.strerror or str(e), "Give its owner write permission, or check the disk.") from e
 

@@ -167,6 +167,7 @@ def test_a_lane_that_lost_its_tail_gives_no_number_twice(space: kvs.Space) -> No
 # -- bits flip, files are cut off
 
 
+@pytest.mark.filterwarnings("ignore::kvs.DamageWarning")
 @pytest.mark.parametrize("name", ["log.sqlite", "log.sqlite-wal"])
 def test_flipped_bits_never_give_a_wrong_value(written: kvs.Space, name: str) -> None:
     """A value may be refused by name; one that is older than it should be must at least be reported by `check`."""
@@ -215,14 +216,25 @@ def refusals(space: kvs.Space, truth: dict[bytes, bytes], ever: set[bytes], *, t
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 4096, -1])
-def test_a_log_that_is_cut_off_is_named(written: kvs.Space, keep: int) -> None:
+def test_a_log_that_is_cut_off_is_named_and_the_other_lane_is_read(written: kvs.Space, keep: int) -> None:
+    """One lane that could not be opened made the whole space unusable."""
+    with written.reader() as reader:
+        theirs = {key: reader.get(key)[0].value for key in reader.keys(b"") if reader.dots(key)[0].replica == 1}
+        ours = [key for key in reader.keys(b"") if reader.dots(key)[0].replica == 0]
     log = Path(written.directory, "lanes/0/log.sqlite")
     os.truncate(log, keep if keep >= 0 else log.stat().st_size // 2)
-    try:
-        with written.reader() as reader:
-            assert list(reader.check())
-    except kvs.KvsError as e:
-        assert str(log) in str(e)
+    with pytest.warns(kvs.DamageWarning, match="without lane 0"), written.reader() as reader:
+        assert [error.path for error in reader.unreadable] == [str(log)]
+        assert any(str(log) in line for line in reader.check())
+        assert {key: reader.get(key)[0].value for key in theirs} == theirs
+        for key in [*ours, b"never written"]:
+            if not reader.dots(key):
+                with pytest.raises(kvs.StoreDamaged, match=str(log)):
+                    reader.get(key)
+    with pytest.warns(kvs.DamageWarning, match="without lane 0"), written.replica() as writer:
+        assert writer.id == 1  # a lane that cannot be read is not written
+        writer.publish({b"new": Value(b"1")})
+        assert writer.get(b"new")[0].value == Value(b"1")
 
 
 # -- blobs
