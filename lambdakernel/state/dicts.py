@@ -10,10 +10,12 @@ from typing import Any
 def reduce_with_dict(obj: Any, reduce: Callable[[Any], Any] | None = None) -> Any:
     """As `reduce` does or pickle would, but a `__dict__` that something else refers to stays that of its instance."""
     attributes = getattr(obj, "__dict__", None)
-    if type(attributes) is dict and sys.getrefcount(attributes) > _OWN_DICT:
+    if type(attributes) is dict and sys.getrefcount(attributes) > _OWN_DICT and not hasattr(obj, "__setstate__"):
         made = (reduce or _reduce)(obj)
-        if isinstance(made, tuple) and len(made) > 2 and made[2] is attributes and not hasattr(obj, "__setstate__"):
-            return (*made[:3], *(made[3:5] or (None, None)), give_dict)
+        state = made[2] if isinstance(made, tuple) and len(made) > 2 else obj
+        own, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
+        if own is attributes or (own is None and not attributes):
+            return (*made[:2], (attributes, slots), *(made[3:5] or (None, None)), give_dict)
     return reduce(obj) if reduce is not None else NotImplemented
 
 
@@ -21,9 +23,13 @@ def _reduce(obj: Any) -> Any:
     return obj.__reduce_ex__(5)
 
 
-def give_dict(obj: Any, attributes: dict[str, Any]) -> None:
-    """Make `attributes` the `__dict__` of `obj`, whatever its class says of setting attributes."""
+def give_dict(obj: Any, state: tuple[dict[str, Any], dict[str, Any] | None]) -> None:
+    """Make the first of `state` the `__dict__` of `obj`, whatever its class says of setting attributes; then fill its
+    slots, as an unpickler does."""
+    attributes, slots = state
     object.__setattr__(obj, "__dict__", attributes)
+    for name, value in (slots or {}).items():
+        setattr(obj, name, value)
 
 
 def _count_of_own_dict() -> int:

@@ -177,6 +177,12 @@ PROGRAMS: dict[str, list[str]] = {
         "d['y'] = 5; del d['x']; k.z = d",
         "print(k.y, hasattr(k, 'x'), vars(k) is d, k.z is d, a[0] is k)",
     ],
+    "the empty dictionary of an instance, and one with slots": [
+        "class K: pass\nclass S(K): __slots__ = ('s',)\nk = K(); k.x = 1; s = S(); s.s = [1]; s.y = 2; both = [k, s]",
+        "d, e = vars(k), vars(s)\nd.clear()",
+        "d['z'] = 3; e['y'] = 4; s.s.append(2)",
+        "print(vars(k) is d, k.z, vars(s) is e, s.y, s.s, both[0] is k)",
+    ],
     "the dictionary of a frozen instance": [
         "import dataclasses\n@dataclasses.dataclass(frozen=True)\nclass F:\n    x: list\nf = F([1]); d = f.__dict__",
         "d['x'].append(2)",
