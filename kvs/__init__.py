@@ -26,13 +26,14 @@ from kvs.errors import (
     StoreUnusable,
 )
 from kvs.history import History, Moment, Past, VersionGone
-from kvs.replica import Collected, Commit, Replica, Value, Version
+from kvs.replica import Commit, Replica, Value, Version
 from kvs.settings import Settings
 from kvs.settings import from_env as settings_from_env
 from kvs.space import LaneInfo, Space
 from kvs.store import SpaceInfo, Store, open
 from kvs.tiers.blobs import BlobRef
 from kvs.tiers.failures import ExtraMissing, TierDamaged, TierGap, TierRefused, TierUnreachable
+from kvs.upkeep import Collected
 
 __all__ = [
     "BlobDamaged",

@@ -125,11 +125,16 @@ class Space:
         Raises:
             SpaceHeld: a live process has the space open; nothing was touched.
             StoreForeign: a lane has a later format; nothing was touched.
+            TierUnreachable, TierRefused: a blob could not be fetched from the cold tier; nothing was touched.
         """
         from kvs.repair import Bench, Repaired  # here: it loads what nothing else needs
 
         with ExitStack() as stack:
             lanes = self._claim_all(stack)
+            if self._cold is not None:
+                from kvs.restore import fetch_blobs
+
+                fetch_blobs(self._directory, lanes, self._cold)  # else what is not here would be taken for lost
             bench = Bench(self.name, self._directory, self._key)
             bench.repair(lanes)
             with self._view(None) as reader:
@@ -204,7 +209,8 @@ class Space:
             claim = Claim.attempt(self._owner_path(lane), lane)
             if claim is not None:
                 try:
-                    recovery.void_torn_tail(self._directory, lane, self._key)
+                    fetch = self._cold.get_blob if self._cold is not None else None
+                    recovery.void_torn_tail(self._directory, lane, self._key, fetch)
                 finally:
                     claim.release()
         recovery.drop_torn_blobs(self._directory, lanes)

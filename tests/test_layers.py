@@ -39,7 +39,7 @@ LAYERS = {
     "kvs.testing": Layer(("kvs.errors", "kvs.lattices", "kvs.causal"), ("hypothesis",)),
     "kvs.movement": Layer(("kvs.errors",)),
     "kvs.testing.tier": Layer(
-        ("kvs.errors", "kvs.seal", "kvs.records", "kvs.causal", "kvs.tiers")  # a tier is bytes: no lattice, no hypothesis
+        ("kvs.errors", "kvs.seal", "kvs.records", "kvs.causal", "kvs.tiers")  # bytes: no lattice, no hypothesis
     ),
     "kvs.tiers": Layer(("kvs.errors", "kvs.settings", "kvs.seal", "kvs.causal"), ("msgspec", "blake3")),
     "lambdakernel": Layer(),

@@ -1,0 +1,99 @@
+"""The codes that make a lane's records authentic, and the version that every record bears.
+
+An entry's kind is a number of two parts: what the entry is (the lower four bits), and the version of its layout less
+one (the rest). A commit row has the version of its lane's file. A record that is authentic and of a later version was
+written by later software: it is refused as such, and never taken for damage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+
+from kvs import seal
+from kvs.causal import Dot
+from kvs.errors import StoreForeign
+from kvs.tiers.node import CommitRow, EntryRow
+
+DELETED, INLINE, SPILLED = 0, 1, 2
+RECORD_FORMAT = 1
+MAC_SIZE = 32
+_KIND_BITS = 4
+
+
+def record_version(kind: int) -> int:
+    """The version of an entry's layout, 1 or more."""
+    return (kind >> _KIND_BITS) + 1
+
+
+def refuse_newer(what: str, kind: int) -> None:
+    """Do nothing for an entry that this version can read.
+
+    Raises:
+        StoreForeign: its layout, or its kind, is of a later version.
+    """
+    if record_version(kind) != RECORD_FORMAT or kind not in (DELETED, INLINE, SPILLED):
+        found = f"{record_version(kind)}.{kind & ((1 << _KIND_BITS) - 1)}"
+        raise StoreForeign.newer(what, found, f"{RECORD_FORMAT}.{SPILLED}")
+
+
+def entry_mac(key: bytes, dot: Dot, hlc: int, context: bytes, row: EntryRow) -> bytes:
+    head = b"e%d.%d.%d.%d" % (dot.replica, dot.counter, hlc, row.kind)
+    return seal.mac(key, (head, context, row.key, row.payload, row.blobs))
+
+
+def commit_mac(key: bytes, lane: int, row: CommitRow) -> bytes:
+    return seal.mac(key, (b"c%d.%d.%d" % (lane, row.n, row.hlc), row.context, row.marks))
+
+
+def note_mac(key: bytes, lane: int, row: CommitRow) -> bytes:
+    """Apart from the commit's own: a damaged note costs an entry of the log, and none of the keys."""
+    return seal.mac(key, (b"n%d.%d.%d" % (lane, row.n, row.hlc), row.note))
+
+
+def sealed(key: bytes, lane: int, row: CommitRow) -> CommitRow:
+    """The commit with the codes that make it authentic in `lane`."""
+    return row._replace(mac=commit_mac(key, lane, row) + note_mac(key, lane, row))
+
+
+def is_authentic_commit(key: bytes, lane: int, row: CommitRow) -> bool:
+    """Whether it was written by who holds the key, but for its note."""
+    if not _is_formed((row.n, row.hlc), (row.context, row.marks, row.mac)):
+        return False
+    return seal.same(row.mac[:MAC_SIZE], commit_mac(key, lane, row))
+
+
+def has_authentic_note(key: bytes, lane: int, row: CommitRow) -> bool:
+    return (
+        isinstance(row.note, bytes)
+        and is_authentic_commit(key, lane, row)
+        and seal.same(row.mac[MAC_SIZE:], note_mac(key, lane, row))
+    )
+
+
+def is_authentic_entry(key: bytes, lane: int, commit: CommitRow, row: EntryRow) -> bool:
+    """Whether it belongs to `commit`, which is authentic."""
+    return is_authentic_entry_of(key, Dot(lane, commit.n), commit.hlc, commit.context, row)
+
+
+def is_authentic_entry_of(key: bytes, dot: Dot, hlc: int, context: bytes, row: EntryRow) -> bool:
+    if not _is_formed((row.kind,), (row.key, row.payload, row.blobs, row.mac)):
+        return False
+    return seal.same(row.mac, entry_mac(key, dot, hlc, context, row))
+
+
+def split_marks(marks: bytes) -> list[bytes]:
+    return [marks[at : at + seal.MARK_SIZE] for at in range(0, len(marks), seal.MARK_SIZE)]
+
+
+def gaps(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """The first and last of each run of commit numbers that a lane should have and has not; they begin at 1."""
+    before = 0
+    for n in sorted(numbers):
+        if n > before + 1:
+            yield before + 1, n - 1
+        before = n
+
+
+def _is_formed(numbers: Collection[object], parts: Collection[object]) -> bool:
+    """A damaged row may hold anything of any type."""
+    return all(isinstance(n, int) for n in numbers) and all(isinstance(part, bytes) for part in parts)
