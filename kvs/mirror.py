@@ -127,8 +127,8 @@ class Mirror:
         newest = tier.last(lane)
         if newest is None:
             return 0
-        own = log.commits(newest.n - 1)[:1]
-        if not own or not is_same(Record(own[0], ()), newest):
+        own = next(records_of(log, newest.n - 1), None)
+        if own is None or not is_same(own, newest):
             raise LaneLost(
                 f"lane {lane} in {tier.name}", f"commit {newest.n} there is not ours: another machine, or a store that"
                 " was restored without cold=, has written it",

@@ -126,8 +126,11 @@ class Place(Protocol):
 
 
 def is_same(a: Record, b: Record) -> bool:
-    """Whether they are one commit; rows may have been collected from either."""
-    return a.commit.n == b.commit.n and a.commit.mac == b.commit.mac
+    """Whether they are one commit; rows may have been collected from either. The code of a commit covers which keys it
+    wrote and when; the codes of its rows cover what."""
+    known = {row.key: row.mac for row in a.rows}
+    rows_agree = all(known.get(row.key, row.mac) == row.mac for row in b.rows)
+    return a.commit.n == b.commit.n and a.commit.mac == b.commit.mac and rows_agree
 
 
 def missing(where: str, there: Iterable[Record], records: Sequence[Record]) -> Sequence[Record]:

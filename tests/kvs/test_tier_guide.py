@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import doctest
 import re
 from pathlib import Path
+
+import pytest
 
 from kvs.tiers.object import SEGMENT_BYTES
 from kvs.tiers.retry import Retry
@@ -13,7 +16,8 @@ from kvs.tiers.s3 import PART_BYTES
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "tiers.md"
 
 
-def test_the_examples_of_the_guide_run() -> None:
+def test_the_examples_of_the_guide_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builtins, "_", None, raising=False)  # an expression that is shown binds it
     blocks = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
     runner, said = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS), list[str]()
     examples = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, "guide", str(GUIDE), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +22,8 @@ def new_shell() -> InteractiveShell:
 
 
 @pytest.fixture()
-def shell() -> Iterator[InteractiveShell]:
+def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
+    monkeypatch.delattr(builtins, "_", raising=False)  # IPython leaves `_` alone where a translation is installed
     yield new_shell()
 
 
