@@ -1,8 +1,9 @@
 """Runs every check and every test, also after one has failed, and prints one summary: what `make test` and CI run.
 
-Order: what takes seconds first (ruff, mypy), then pytest, which itself runs what starts real kernels and a browser
-last. Before that, as root on a system with apt, the packages that some tests use are installed where they are missing;
-otherwise those tests are skipped, and it is said which and why.
+Order: what takes seconds first (ruff, mypy), then pytest, in two processes at a time where there is no argument: what
+starts real kernels and a browser mostly waits, and the rest mostly computes. Before that, as root on a system with apt,
+the packages that some tests use are installed where they are missing; otherwise those tests are skipped, and it is said
+which and why.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {"chromium": "chromium", "redis-server": "redis-server"}
 """Command that the tests look for, and the Debian package that has it."""
 USERS = {"chromium": "tests/browser", "redis-server": "tests of the network tier (planned)"}
+WITH_KERNELS = ("tests/scenarios", "tests/conformance", "tests/browser")
 APT_S, CHECK_S, PYTEST_S = 300.0, 300.0, 1500.0
 """Seconds after which a step is ended; all together stay below the half hour that CI allows."""
 
@@ -46,16 +50,26 @@ class Done:
         return f"  {self.step.name:<14}{word:<24}{self.seconds:7.1f} s"
 
 
-def steps(arguments: Sequence[str]) -> list[Step]:
-    """What to run; arguments are pytest's, but for `--only-checks`."""
-    checks = [
+def checks() -> list[Step]:
+    """The checks; with `--only-checks` they are all that is run."""
+    return [
         Step("ruff check", _tool("ruff", "check", "."), CHECK_S),
         Step("ruff format", _tool("ruff", "format", "--check", "."), CHECK_S),
         Step("mypy", _tool("mypy"), CHECK_S),
     ]
+
+
+def suites(arguments: Sequence[str]) -> list[Step]:
+    """Pytest, in steps that can run at the same time; together they are every test."""
     if "--only-checks" in arguments:
-        return checks
-    return [*checks, Step("pytest", _tool("pytest", *arguments), PYTEST_S)]
+        return []
+    if arguments:
+        return [Step("pytest", _tool("pytest", *arguments), PYTEST_S)]
+    rest = [f"--ignore={folder}" for folder in WITH_KERNELS]
+    return [
+        Step("pytest kernels", _tool("pytest", *WITH_KERNELS), PYTEST_S),
+        Step("pytest others", _tool("pytest", *rest), PYTEST_S),
+    ]
 
 
 def _tool(module: str, *arguments: str) -> tuple[str, ...]:
@@ -64,14 +78,33 @@ def _tool(module: str, *arguments: str) -> tuple[str, ...]:
 
 def run(step: Step) -> Done:
     """Run one step to its end or its deadline."""
-    print(f"\n== {step.name}: {' '.join(step.command[2:])}", flush=True)
+    return run_together([step])[0]
+
+
+def run_together(together: Sequence[Step]) -> list[Done]:
+    """Run steps at the same time, each to its end or its deadline. The first one's output is seen as it comes, that of
+    the others when the first has ended."""
     start = time.monotonic()
-    code: int | None
-    try:
-        code = subprocess.run(step.command, cwd=ROOT, timeout=step.deadline_s).returncode
-    except subprocess.TimeoutExpired:
-        code = None
-    return Done(step, code, time.monotonic() - start)
+    running, done = [], []
+    with ExitStack() as stack:
+        for number, step in enumerate(together):
+            print(f"\n== {step.name}: {' '.join(step.command[2:])}", flush=True)
+            output = stack.enter_context(tempfile.TemporaryFile()) if number else None
+            process = subprocess.Popen(step.command, cwd=ROOT, stdout=output, stderr=output)
+            running.append((step, process, output))
+        for step, process, output in running:
+            code: int | None
+            try:
+                code = process.wait(max(0.0, step.deadline_s - (time.monotonic() - start)))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                code = None
+            done.append(Done(step, code, time.monotonic() - start))
+            if output is not None:
+                output.seek(0)
+                print(f"\n== {step.name}\n{output.read().decode(errors='replace')}", flush=True)
+    return done
 
 
 def prepare_system() -> list[str]:
@@ -106,7 +139,8 @@ def _apt(packages: Sequence[str]) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Run everything; 0 only if every step passed."""
     notes = [] if "--only-checks" in arguments else prepare_system()
-    done = [run(step) for step in steps(arguments)]
+    done = [run(step) for step in checks()]
+    done += run_together(suites(arguments))
     print("\n== summary")
     print("\n".join([d.line() for d in done] + [f"  note: {note}" for note in notes]))
     return 0 if all(d.code == 0 for d in done) else 1

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts.run_tests import Step, run, steps
+import pytest
+
+from scripts.run_tests import Step, checks, run, run_together, suites
 
 ROOT = Path(__file__).resolve().parent.parent
 LEAVES_A_PROCESS = """
@@ -43,9 +45,27 @@ def test_continuous_integration_runs_make_test_and_nothing_else() -> None:
 
 
 def test_all_steps_fit_into_the_half_hour() -> None:
-    assert [step.name for step in steps([])] == ["ruff check", "ruff format", "mypy", "pytest"]
-    assert [step.name for step in steps(["--only-checks"])] == ["ruff check", "ruff format", "mypy"]
-    assert steps(["tests/kvs", "-x"])[-1].command[2:] == ("pytest", "tests/kvs", "-x")
+    assert [step.name for step in checks()] == ["ruff check", "ruff format", "mypy"]
+    assert max(step.deadline_s for step in suites([])) <= 1500
+    assert suites(["--only-checks"]) == []
+    assert suites(["tests/kvs", "-x"])[-1].command[2:] == ("pytest", "tests/kvs", "-x")
+
+
+def test_no_test_is_left_out_or_run_twice_where_two_processes_run_them() -> None:
+    kernels, others = (step.command[3:] for step in suites([]))
+    assert others == tuple(f"--ignore={folder}" for folder in kernels)
+    assert all((ROOT / folder).is_dir() for folder in kernels)
+
+
+def test_steps_at_the_same_time_each_end_and_show_what_they_said(capfd: pytest.CaptureFixture[str]) -> None:
+    said = [
+        Step(word, (sys.executable, "-c", f"print({word!r} * 2); raise SystemExit({n})"), 30)
+        for n, word in enumerate("ab")
+    ]
+    assert [done.code for done in run_together(said)] == [0, 1]
+    shown = capfd.readouterr().out
+    assert "aa" in shown
+    assert "bb" in shown
 
 
 def test_a_step_says_how_it_ended() -> None:
