@@ -22,9 +22,10 @@ from typing import NamedTuple
 
 from kvs import records, seal
 from kvs.causal import Dot
-from kvs.errors import BlobDamaged, KvsError, LaneLost, NotAuthentic, StoreDamaged, StoreUnusable
+from kvs.errors import BlobDamaged, KvsError, LaneLost, NotAuthentic, StoreDamaged
 from kvs.tiers.blobs import BlobRef, Blobs, refs_from_bytes
 from kvs.tiers.failures import TierUnreachable
+from kvs.tiers.files import sync_file
 from kvs.tiers.local import records_of
 from kvs.tiers.node import LaneLog, sync_folder
 from kvs.tiers.protocol import Record, Tier, is_same
@@ -146,7 +147,9 @@ class Mirror:
 
     def _push_blob(self, ref: BlobRef, tier: Tier, end_s: float) -> list[int]:
         """Its bytes if it was put, nothing if it is known to be there."""
-        is_here = _is_flushed(self._blobs.path(ref))
+        path = self._blobs.path(ref)
+        if is_here := sync_file(path):
+            sync_folder(os.path.dirname(path))
         if ref in self._there:
             return []
         _check_time(tier.name, end_s)
@@ -162,22 +165,6 @@ class Mirror:
 
     def _path(self, lane: int) -> str:
         return f"{self._directory}/lanes/{lane}/log.sqlite"
-
-
-def _is_flushed(path: str) -> bool:
-    """Flush a blob and its name; whether there is one."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        os.fsync(fd)
-    except OSError as e:
-        raise StoreUnusable(path, f"it cannot be flushed ({e})", "Check the disk, then try again.") from e
-    finally:
-        os.close(fd)
-    sync_folder(os.path.dirname(path))
-    return True
 
 
 def _check_time(where: str, end_s: float) -> None:

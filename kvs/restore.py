@@ -19,6 +19,7 @@ from kvs.errors import BlobDamaged, NotAuthentic, StoreDamaged, StoreFull, Store
 from kvs.mirror import RESTORED
 from kvs.recovery import boot_id
 from kvs.tiers.blobs import Blobs, refs_from_bytes
+from kvs.tiers.files import write_private
 from kvs.tiers.node import LaneLog, sync_folder
 from kvs.tiers.protocol import Tier
 
@@ -43,8 +44,8 @@ def restore_space(name: str, directory: str, key: bytes, tier: Tier) -> bool:
             os.makedirs(folder, 0o700)
         for lane in lanes:
             _restore_lane(f"{aside}/lanes/{lane}", lane, key, tier)
-        _write(f"{aside}/name", seal.name_bytes(name))
-        _write(f"{aside}/boot", boot_id())
+        write_private(f"{aside}/name", seal.name_bytes(name))
+        write_private(f"{aside}/boot", boot_id())
         for folder in (f"{aside}/lanes", f"{aside}/blobs", aside):
             sync_folder(folder)
         return _appear(aside, directory)
@@ -82,7 +83,7 @@ def _restore_lane(folder: str, lane: int, key: bytes, tier: Tier) -> None:
     finally:
         log.close()  # the last to close it, so that all of it is in the database, flushed
     for marker in (RETIRED, RESTORED):
-        _write(f"{folder}/{marker}", b"")
+        write_private(f"{folder}/{marker}", b"")
     sync_folder(folder)
 
 
@@ -93,7 +94,7 @@ def claim_lane(directory: str, lane: int, owner: bytes, tier: Tier) -> bool:
     if mark.exists():
         return True
     if tier.claim(lane, owner) == owner:
-        _write(str(mark), b"")
+        write_private(str(mark), b"")
         return True
     log = LaneLog(f"{folder}/log.sqlite", writable=True)  # made if there is none: else each reader would wait for it
     try:
@@ -101,7 +102,7 @@ def claim_lane(directory: str, lane: int, owner: bytes, tier: Tier) -> bool:
     finally:
         log.close()
     for marker in (RETIRED, RESTORED) if is_empty else (RETIRED,):  # what we wrote is pushed, and found to clash
-        _write(f"{folder}/{marker}", b"")
+        write_private(f"{folder}/{marker}", b"")
     return False
 
 
@@ -128,15 +129,6 @@ def fetch_blobs(directory: str, lanes: Iterable[int], tier: Tier) -> None:
                 blobs.open(ref).release()
             except BlobDamaged:
                 continue
-
-
-def _write(path: str, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, data)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _drop_abandoned(parent: str) -> None:

@@ -21,6 +21,7 @@ from kvs.clock import HybridClock
 from kvs.errors import KvsError, SpaceHeld, StoreDamaged, StoreForeign, StoreUnusable
 from kvs.replica import Replica
 from kvs.settings import Settings
+from kvs.tiers.files import write_private
 
 if TYPE_CHECKING:
     from kvs.mirror import BackgroundMirror
@@ -350,13 +351,3 @@ def _owner(data: bytes) -> Mapping[str, str | int]:
     except ValueError:
         return {}
     return said if isinstance(said, dict) else {}
-
-
-def write_private(path: str, data: bytes) -> None:
-    """A new file that only its owner may read, whole on disk before this returns."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, data)
-        os.fsync(fd)
-    finally:
-        os.close(fd)

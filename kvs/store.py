@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from kvs import seal
 from kvs.errors import KvsError, StoreForeign, StoreUnusable
 from kvs.settings import Settings, checked
-from kvs.space import Space, write_private
+from kvs.space import Space
+from kvs.tiers.files import write_private
 from kvs.tiers.node import FORMAT, sync_folder
 
 if TYPE_CHECKING:

@@ -26,9 +26,10 @@ from kvs.archive import (
 from kvs.causal import Dot
 from kvs.errors import StoreUnusable
 from kvs.replica import Replica
-from kvs.space import Space, write_private
+from kvs.space import Space
 from kvs.store import Store
 from kvs.tiers.blobs import BlobRef, Blobs, refs_from_bytes
+from kvs.tiers.files import write_private
 from kvs.tiers.node import CommitRow, EntryRow, LaneLog, sync_folder
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from kvs.errors import BlobDamaged, StoreFull, StoreUnusable
 from kvs.seal import DIGEST_SIZE, digest
+from kvs.tiers.files import sync_file
 
 _CHUNK = 1 << 24
 
@@ -247,14 +248,5 @@ class Blobs:
             paths = list(self._unsynced)  # a put of another thread may append meanwhile
             folders = {os.path.dirname(path) for path in paths} | ({self._directory} if paths else set())
             for path in [*dict.fromkeys(paths), *folders]:
-                try:
-                    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                except FileNotFoundError:  # collected meanwhile
-                    continue
-                try:
-                    os.fsync(fd)
-                except OSError as e:
-                    raise StoreUnusable(path, f"it cannot be flushed ({e})", "Check the disk, then try again.") from e
-                finally:
-                    os.close(fd)
+                sync_file(path)  # one that is not there was collected meanwhile
             del self._unsynced[: len(paths)]
