@@ -12,9 +12,10 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakSet
+
+import msgspec
 
 from kvs import pins, recovery, seal
 from kvs.clock import HybridClock
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
     from kvs.tiers.protocol import Tier
 
 
-@dataclass(frozen=True, slots=True)
-class LaneInfo:
+class LaneInfo(msgspec.Struct, frozen=True):
     """A lane, whether a live process holds it, and what its last holder said of itself."""
 
     id: int

@@ -13,9 +13,10 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from kvs import seal
 from kvs.errors import KvsError, StoreForeign, StoreUnusable
@@ -33,8 +34,7 @@ _NETWORK = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "glusterfs", "lustre", "
 _WRITE_REMEDY = "Choose a directory that you own (a setting names it), or give it back its permissions."
 
 
-@dataclass(frozen=True, slots=True)
-class SpaceInfo:
+class SpaceInfo(msgspec.Struct, frozen=True):
     """A space as a listing shows it; `damage` is empty where it is whole."""
 
     name: str

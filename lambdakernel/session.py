@@ -11,9 +11,10 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import blake2s
 from pathlib import Path
+
+import msgspec
 
 import kvs
 from lambdakernel.errors import BadSetting
@@ -26,8 +27,7 @@ FRESH_KEPT_S = 24 * 3600.0
 """Seconds that an unnamed session outlives a kernel that was killed, so that Jupyter can restart it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     """A session that this process holds: its place in the store, and the replica that writes it."""
 
     name: str
@@ -42,8 +42,7 @@ class Opened:
             self.space.delete()
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True):
     """A process that cannot be mistaken for a later one with the same number."""
 
     pid: int

@@ -50,9 +50,9 @@ LAYERS = {
     "lambdakernel.executors": Layer((ERRORS, SETTINGS)),
     "lambdakernel.front": Layer((ERRORS, SETTINGS, "lambdakernel.executors"), ("zmq",)),
     "lambdakernel.state": Layer((ERRORS, SETTINGS, "kvs"), ("cloudpickle", "xxhash", "msgspec")),
-    "lambdakernel.session": Layer((ERRORS, SETTINGS, "kvs")),
+    "lambdakernel.session": Layer((ERRORS, SETTINGS, "kvs"), ("msgspec",)),
     "lambdakernel.parallel": Layer(
-        (ERRORS, SETTINGS, "lambdakernel.executors", "lambdakernel.state", "kvs"), ("IPython",)
+        (ERRORS, SETTINGS, "lambdakernel.executors", "lambdakernel.state", "kvs"), ("IPython", "msgspec")
     ),
     "lambdakernel.magics": Layer(
         (
@@ -78,7 +78,7 @@ LAYERS = {
         ),
         ("IPython", "ipykernel", "traitlets", "tornado", "zmq", "comm"),
     ),
-    "lambdakernel.worker.processes": Layer((), ("psutil",)),
+    "lambdakernel.worker.processes": Layer((), ("msgspec", "psutil")),
 }
 """The map. A module without a row of its own belongs to the row with the longest prefix of its name."""
 

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from lambdakernel.errors import LambdaKernelError
 
 
-@dataclass(frozen=True, slots=True)
-class Final:
+class Final(msgspec.Struct, frozen=True):
     """Collect the value that the name has when the body is through."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class LastValue:
+class LastValue(msgspec.Struct, frozen=True):
     """Collect the value of the body's last expression under the name."""
 
     name: str
@@ -30,8 +29,7 @@ class LastValue:
 Collect = Final | LastValue
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(msgspec.Struct, frozen=True):
     """The names that a body binds, those that it reads before it binds them, and whether it ends in an expression."""
 
     assigned: frozenset[str]

@@ -14,8 +14,9 @@ import reprlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from lambdakernel.errors import LambdaKernelError, NoWorker, ValueDamaged
 from lambdakernel.executors.base import Executor
@@ -38,8 +39,7 @@ class CannotFanOut(LambdaKernelError):
     """The cell cannot run as tasks; nothing ran."""
 
 
-@dataclass(frozen=True, slots=True)
-class Where:
+class Where(msgspec.Struct, frozen=True):
     """The kernel around the cell: what a fan-out needs of it."""
 
     shell: Any
@@ -50,8 +50,7 @@ class Where:
     """0: as many as there are processors that we may use."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(msgspec.Struct, frozen=True):
     """The cell as the user wrote it, with the file name and the label that tracebacks give it."""
 
     source: str
@@ -65,8 +64,7 @@ class Cell:
         return lines[number - 1].strip() if number <= len(lines) else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """A cell that was read and found fit to run."""
 
     header: Header

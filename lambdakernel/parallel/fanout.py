@@ -20,7 +20,8 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+
+import msgspec
 
 from lambdakernel.executors import wire
 from lambdakernel.executors.base import Event, Executor, ExecutorLost, Exited, Invocation, Refused, Started
@@ -41,14 +42,12 @@ _LAST_CHUNKS = 32
 """Reads of a dead task's pipe: more than a pipe holds, so that a stray process that holds it cannot keep us here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     workers: int
     timeout_s: float | None = None
 
 
-@dataclass(slots=True)
-class _Task:
+class _Task(msgspec.Struct):
     """A task that was asked for and is not over. Owns its descriptors."""
 
     index: int
@@ -57,7 +56,7 @@ class _Task:
     """Read ends still open, and the stream that each one is."""
     deadline: float
     """When the next thing must have happened: its start, its end, or after `killed` its being gone."""
-    output: Output = field(default_factory=Output)
+    output: Output = msgspec.field(default_factory=Output)
     outcome: Outcome | None = None
     watch: int | None = None
     """A pidfd: it names this process even after its number was given to another."""
@@ -105,7 +104,7 @@ class FanOut:
     @property
     def progress(self) -> Progress:
         """Where things stand now."""
-        return replace(self._progress, running=len(self._live), elapsed_s=self._clock() - self._began)
+        return msgspec.structs.replace(self._progress, running=len(self._live), elapsed_s=self._clock() - self._began)
 
     def run(self) -> list[Outcome]:
         """The outcome of every task, in order. Call once.
@@ -129,7 +128,7 @@ class FanOut:
         self._executor.close(CLOSE_DEADLINE_S)
         for task in self._live.values():
             task.close()
-        self._progress = replace(self.progress, stopped=self._progress.done < self._progress.total)
+        self._progress = msgspec.structs.replace(self.progress, stopped=self._progress.done < self._progress.total)
         self._live.clear()
         self._grouped.close()
 
@@ -273,7 +272,7 @@ class FanOut:
     def _record(self, index: int, outcome: Outcome) -> None:
         self._outcomes[index] = outcome
         is_failure = not isinstance(outcome, Returned)
-        self._progress = replace(
+        self._progress = msgspec.structs.replace(
             self._progress, done=self._progress.done + 1, failed=self._progress.failed + is_failure
         )
 

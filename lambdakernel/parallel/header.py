@@ -13,7 +13,8 @@ import io
 import keyword
 import tokenize
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from lambdakernel.errors import LambdaKernelError
 
@@ -22,8 +23,7 @@ _PROBE = "[__ "
 """What stands before the loop when it is parsed; its length is taken off the columns of errors."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """What the user said about how the tasks run; None where nothing was said."""
 
     workers: int | None = None
@@ -32,8 +32,7 @@ class Options:
     keep_going: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(msgspec.Struct, frozen=True):
     """One parsed line."""
 
     options: Options
@@ -79,8 +78,7 @@ def parse_header(text: str) -> Header:
     return Header(options, loop.text, target, bound, names)
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
+class _Span(msgspec.Struct, frozen=True):
     text: str
     column: int
 
@@ -107,8 +105,7 @@ def _seconds(text: str) -> float:
     return value
 
 
-@dataclass(frozen=True, slots=True)
-class _Option:
+class _Option(msgspec.Struct, frozen=True):
     field: str
     help: str
     fits: str = ""
@@ -124,11 +121,10 @@ _OPTIONS = {
 _NOT_YET = {"--retries": "A task that failed is not run again: its outside effects would happen twice."}
 
 
-@dataclass(slots=True)
-class _Reader:
+class _Reader(msgspec.Struct):
     text: str
     at: int = 0
-    found: dict[str, int | float | bool] = field(default_factory=dict)
+    found: dict[str, int | float | bool] = msgspec.field(default_factory=dict)
 
     def word(self) -> _Span:
         """The next word, up to white space; empty at the end."""

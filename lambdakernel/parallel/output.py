@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 TASK_NBYTES = 64 * 1024
 """Bytes kept of one task's output: a few hundred lines, which a person may still read."""
@@ -11,11 +12,10 @@ TOTAL_NBYTES = 4 * 1024 * 1024
 """Bytes shown of all tasks of one cell: a notebook with more does not open well."""
 
 
-@dataclass(slots=True)
-class Output:
+class Output(msgspec.Struct):
     """One task's streams, in the order in which their pieces arrived."""
 
-    pieces: list[tuple[str, bytes]] = field(default_factory=list)
+    pieces: list[tuple[str, bytes]] = msgspec.field(default_factory=list)
     kept: int = 0
     dropped: int = 0
 
@@ -31,14 +31,13 @@ class Output:
         self.pieces.append((stream, kept))
 
 
-@dataclass(slots=True)
-class Grouped:
+class Grouped(msgspec.Struct):
     """Shows outputs in the order of tasks, each as soon as those before it were shown."""
 
     write: Callable[[str, str], None]
     """Takes the stream and the text."""
     heading: Callable[[int], str]
-    waiting: dict[int, Output] = field(default_factory=dict)
+    waiting: dict[int, Output] = msgspec.field(default_factory=dict)
     next: int = 0
     left: int = TOTAL_NBYTES
     silent: int = 0

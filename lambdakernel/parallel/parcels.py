@@ -19,8 +19,9 @@ import os
 import struct
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from lambdakernel.errors import LambdaKernelError
 
@@ -50,8 +51,7 @@ class ParcelDamaged(LambdaKernelError):
     """A memory file that is no parcel, or not a whole one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
+class Parcel(msgspec.Struct, frozen=True):
     """What arrived: writable memory that lives as long as something refers to it."""
 
     head: memoryview

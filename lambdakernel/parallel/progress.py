@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 WIDTH = 30
 """Characters of the bar as text."""
@@ -16,8 +17,7 @@ PERIOD_S = 0.1
 Bundle = dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(msgspec.Struct, frozen=True):
     """How many tasks are where; those that are neither done nor running wait."""
 
     total: int

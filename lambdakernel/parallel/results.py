@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from lambdakernel.errors import LambdaKernelError
 from lambdakernel.parallel.parcels import Parcel
 
 
-@dataclass(frozen=True, slots=True)
-class Returned:
+class Returned(msgspec.Struct, frozen=True):
     """The body ran to its end; `parcel` holds what it collected."""
 
     parcel: Parcel
 
 
-@dataclass(frozen=True, slots=True)
-class Raised:
+class Raised(msgspec.Struct, frozen=True):
     """The body raised. `traceback` is text for a person, with the lines of the cell."""
 
     ename: str
@@ -24,8 +24,7 @@ class Raised:
     traceback: str
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(msgspec.Struct, frozen=True):
     """The process of the task ended before it could say how the body went, or was ended (its time was up)."""
 
     reason: str

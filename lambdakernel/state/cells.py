@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
 from typing import Any
+
+import msgspec
 
 from kvs import Dot
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(msgspec.Struct, frozen=True):
     """One executed cell, as the note of its commit."""
 
     number: int
@@ -28,11 +28,10 @@ class Cell:
     seconds: float
 
 
-_CELL = tuple(field.name for field in fields(Cell))
+_CELL = Cell.__struct_fields__
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(msgspec.Struct, frozen=True):
     """What a commit says beside its changes: the epoch, the cell if it was one, what `_` showed."""
 
     epoch: int
@@ -59,8 +58,7 @@ class Note:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Resident:
+class Resident(msgspec.Struct, frozen=True):
     """A variable that cannot move: why, where in it, who made it and where it lives."""
 
     name: str
@@ -72,8 +70,7 @@ class Resident:
     worker: str
 
 
-@dataclass(frozen=True, slots=True)
-class Attached:
+class Attached(msgspec.Struct, frozen=True):
     """What a worker found when it attached; nothing is bound yet."""
 
     epoch: int
@@ -90,8 +87,7 @@ class Attached:
     """Ambient state that could not be brought back, with the reason, one line each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(msgspec.Struct, frozen=True):
     """What a commit did; `dot` is None if nothing had changed and nothing was published."""
 
     dot: Dot | None
@@ -102,8 +98,7 @@ class Committed:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class NameRow:
+class NameRow(msgspec.Struct, frozen=True):
     """One variable as `%namespace` shows it."""
 
     name: str
@@ -118,8 +113,7 @@ class NameRow:
     cell: int
 
 
-@dataclass(frozen=True, slots=True)
-class EpochInfo:
+class EpochInfo(msgspec.Struct, frozen=True):
     """One numbered span of the session: from a start or restart to the next."""
 
     number: int

@@ -20,8 +20,9 @@ import sys
 import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from lambdakernel.state import graph
 
@@ -109,8 +110,7 @@ def in_pieces(obj: Any, live: dict[str, Any]) -> InPieces:
     return InPieces(parts, obj, walk.apart)
 
 
-@dataclass(slots=True)
-class _Step:
+class _Step(msgspec.Struct):
     """An object that a walk is in."""
 
     obj: Any

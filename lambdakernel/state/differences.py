@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 import kvs
 from kvs.history import Past
@@ -18,8 +19,7 @@ LONGEST_REPR = 200
 """Characters up to which a value is shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(msgspec.Struct, frozen=True):
     """One variable; each pair is before, after, and empty or 0 where there is none."""
 
     name: str

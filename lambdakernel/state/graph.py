@@ -19,7 +19,6 @@ attribute can replace an instance's dictionary, this one then says "don't know".
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import enum
 import functools
@@ -34,8 +33,9 @@ from array import array
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, cast
+
+import msgspec
 
 LIMIT = 8_000_000
 """References above which there is no snapshot: 64 MB of addresses."""
@@ -210,8 +210,7 @@ _Column = Callable[[Any], Iterable[Any]]
 """Something of each of some objects, in their order."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Kind:
+class _Kind(msgspec.Struct, frozen=True, eq=False):
     """What is known of a type: how its objects are treated, and where their children are."""
 
     role: _Role | Callable[[Any, _Walk], _Role]
@@ -222,8 +221,7 @@ class _Kind:
     """Children and numbers are not the whole value, so that its address must stay taken."""
 
 
-@dataclass(slots=True, eq=False)
-class _Level:
+class _Level(msgspec.Struct, eq=False):
     """Objects at one distance from the roots: their types, and their children together."""
 
     types: array[int]
@@ -231,12 +229,11 @@ class _Level:
     children: _Sorted
 
 
-@dataclass(slots=True, eq=False)
-class _Sorted:
+class _Sorted(msgspec.Struct, eq=False):
     """References in their order: the atoms among them, which are kept alive, and the addresses of the rest."""
 
-    atoms: list[Any] = field(default_factory=list)
-    others: array[int] = field(default_factory=lambda: array("Q"))
+    atoms: list[Any] = msgspec.field(default_factory=list)
+    others: array[int] = msgspec.field(default_factory=lambda: array("Q"))
     is_other: bytes = b""
     more: bytes = b""
     """Which of the others are to be visited in their turn."""
@@ -326,8 +323,7 @@ class _GiveUp(Exception):
     """Something is opaque, or there is too much of it."""
 
 
-@dataclass(slots=True, eq=False)
-class _Walk:
+class _Walk(msgspec.Struct, eq=False):
     """One walk: what it has met."""
 
     out: _PythonSnapshot
@@ -335,8 +331,8 @@ class _Walk:
     limit: int
     atoms: tuple[type, ...]
     kinds: dict[int, _Kind]
-    seen: set[int] = field(default_factory=set)
-    leaves: list[Any] = field(default_factory=list)
+    seen: set[int] = msgspec.field(default_factory=set)
+    leaves: list[Any] = msgspec.field(default_factory=list)
 
     def kind_of(self, cls: type) -> _Kind:
         kind = self.kinds.get(id(cls))
@@ -455,7 +451,7 @@ def _study(cls: type, atoms: tuple[type, ...]) -> _Kind:
         return _Kind(_Role.CONTAINER, tuple(fields), owned=True) if fields else _ATOM
     if base.role is not _Role.CONTAINER and below not in (weakref.ref, OrderedDict):
         return _OPAQUE
-    return dataclasses.replace(base, children=(*base.children, *fields))
+    return msgspec.structs.replace(base, children=(*base.children, *fields))
 
 
 def _is_under(cls: type, base: type) -> bool:
@@ -653,7 +649,7 @@ _BODIES: dict[int, _Kind] = {
 _BASES: dict[int, _Kind] = {
     **_BODIES,
     **{
-        id(cls): dataclasses.replace(kind, children=(*kind.children, *_dict_column(cls)))
+        id(cls): msgspec.structs.replace(kind, children=(*kind.children, *_dict_column(cls)))
         for cls, kind in _CONTAINERS.items()
     },
     # exact types need no care for what a subclass overrides

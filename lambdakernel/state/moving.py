@@ -8,7 +8,6 @@ one of its problems. What was *resident* comes back as a name that says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -32,8 +31,7 @@ NOTHING_LEFT = "what held it"
 """In place of the worker of a resident that an earlier state had: that worker may live, the value does not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(msgspec.Struct, frozen=True):
     """Of the namespace that a traveller reads and moves."""
 
     live: dict[str, Any]
@@ -47,23 +45,22 @@ class Parts:
     """Brings this process to the ambient state that the store holds as units."""
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(msgspec.Struct):
     """What a move has to write and to forget; `problems` are why it cannot be made."""
 
-    writes: dict[bytes, kvs.Value | None] = field(default_factory=dict)
-    units: set[str] = field(default_factory=set)
-    names: set[str] = field(default_factory=set)
+    writes: dict[bytes, kvs.Value | None] = msgspec.field(default_factory=dict)
+    units: set[str] = msgspec.field(default_factory=set)
+    names: set[str] = msgspec.field(default_factory=set)
     """Those that change or go, outputs too."""
-    back: set[str] = field(default_factory=set)
-    classes: set[str] = field(default_factory=set)
+    back: set[str] = msgspec.field(default_factory=set)
+    classes: set[str] = msgspec.field(default_factory=set)
     """Names of the classes that are defined as they were."""
-    lost: dict[str, str] = field(default_factory=dict)
-    dropped: dict[str, str] = field(default_factory=dict)
-    ambient: dict[str, bytes | None] = field(default_factory=dict)
-    extras: dict[str, set[str]] = field(default_factory=dict)
+    lost: dict[str, str] = msgspec.field(default_factory=dict)
+    dropped: dict[str, str] = msgspec.field(default_factory=dict)
+    ambient: dict[str, bytes | None] = msgspec.field(default_factory=dict)
+    extras: dict[str, set[str]] = msgspec.field(default_factory=dict)
     """By identity of a class that lives, the attributes that it had not got then."""
-    problems: list[str] = field(default_factory=list)
+    problems: list[str] = msgspec.field(default_factory=list)
 
 
 class Mover:

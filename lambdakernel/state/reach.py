@@ -10,8 +10,9 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from types import CodeType
+
+import msgspec
 
 ANYWHERE_DYNAMIC = frozenset({"eval", "exec", "globals", "__main__", "_getframe", "stack", "currentframe"})
 CELL_DYNAMIC = ANYWHERE_DYNAMIC | {"locals", "vars", "dir", "get_ipython", "__import__", "compile"}
@@ -29,14 +30,13 @@ _CALLS = frozenset({"run_line_magic", "run_cell_magic", "system", "getoutput", "
 _LONGEST_TEXT = 4000
 
 
-@dataclass(slots=True)
-class Reach:
+class Reach(msgspec.Struct):
     """Names by how the code meets them; `reads` are those read before the code itself binds them."""
 
-    names: set[str] = field(default_factory=set)
-    reads: set[str] = field(default_factory=set)
-    bound: set[str] = field(default_factory=set)
-    hints: set[str] = field(default_factory=set)
+    names: set[str] = msgspec.field(default_factory=set)
+    reads: set[str] = msgspec.field(default_factory=set)
+    bound: set[str] = msgspec.field(default_factory=set)
+    hints: set[str] = msgspec.field(default_factory=set)
     """Identifiers in texts: `df.query("a > @limit")` reaches `limit`."""
     dynamic: bool = False
     resizes: bool = False

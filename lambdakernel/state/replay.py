@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from lambdakernel.errors import LambdaKernelError
 from lambdakernel.state import reach
@@ -17,8 +18,7 @@ from lambdakernel.state.cells import Cell
 _TRAVELS = re.compile(r"^\s*%(undo|redo|checkout|replay|restore)\b", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(msgspec.Struct, frozen=True):
     """The cells to run, oldest first, what each is run for, and what else it binds."""
 
     name: str
@@ -29,8 +29,7 @@ class Replay:
     """Cells after the last that name it, too: they may have changed it, and are not run."""
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(msgspec.Struct, frozen=True):
     """What is there now, as far as a replay asks."""
 
     made_by: Callable[[str], int]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
@@ -34,8 +33,7 @@ _TICK_S = 0.001
 """What the time of a commit may lie before the moment at which it was made."""
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(msgspec.Struct, frozen=True):
     """A commit that published an earlier state: asked for by cell `by`; an undo or a redo names the event that its
     target is the state before, a checkout the one that it is the state after."""
 
@@ -54,8 +52,7 @@ class Move:
         return None if said is None else cls(said["kind"], int(said["by"]), kvs.Dot(*map(int, said["goal"])))
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """One commit: what it says of itself (None where that is damaged), and the state on both sides of it."""
 
     dot: kvs.Dot
@@ -83,8 +80,7 @@ class Event:
         return self.number == cell.number and self.wall_s + _TICK_S >= cell.cell.started_s
 
 
-@dataclass(frozen=True, slots=True)
-class LogRow:
+class LogRow(msgspec.Struct, frozen=True):
     """One line of the log. Names are those of variables, or `a class` where only its definition changed; None where
     the versions that would tell were collected."""
 

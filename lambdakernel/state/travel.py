@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 import kvs
 from lambdakernel.errors import LambdaKernelError
@@ -29,8 +30,7 @@ from lambdakernel.state.residents import is_lost as is_lost_value
 from lambdakernel.state.timeline import Event, Kind, LogRow, Move, Timeline, variables
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(msgspec.Struct, frozen=True):
     """What a move did. Names are those of variables."""
 
     kind: Kind

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import dataclass, field
+
+import msgspec
 
 from lambdakernel.state.codec import Dump
 from lambdakernel.state.here import Item
 from lambdakernel.state.units import Lost
 
 
-@dataclass(slots=True)
-class Written:
+class Written(msgspec.Struct):
     """A unit to write: its items and their dump, or why they cannot be dumped."""
 
     items: tuple[Item, ...]
@@ -25,9 +25,8 @@ class Written:
     """and the units whose only item is one of them now."""
 
 
-@dataclass(slots=True)
-class Changes:
+class Changes(msgspec.Struct):
     """What a commit has to write, and the units that it empties."""
 
-    written: list[Written] = field(default_factory=list)
-    emptied: list[str] = field(default_factory=list)
+    written: list[Written] = msgspec.field(default_factory=list)
+    emptied: list[str] = msgspec.field(default_factory=list)

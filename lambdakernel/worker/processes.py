@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import psutil
 
 _NAMES = {"lk-zygote": "zygote", "lk-worker": "worker", "lk-task": "task"}
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessRow:
+class ProcessRow(msgspec.Struct, frozen=True):
     """One process: `role` is front, zygote, worker, task, or `user` for one that a cell started."""
 
     pid: int
