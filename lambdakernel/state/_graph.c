@@ -62,7 +62,7 @@ static Info bases[BASES_ROOM];
 static uint32_t base_cells[4 * BASES_ROOM];
 static size_t nbases;
 static traverseproc class_traverse;  /* of a class that a class statement made */
-static PyTypeObject *deque_type, *enum_type;
+static PyTypeObject *deque_type, *enum_type, *finalizer_type;
 static PyGetSetDef *deque_maxlen;
 
 typedef struct odict_node {
@@ -301,6 +301,8 @@ static int study(PyTypeObject *type, PyObject *atoms, Info *info)
         info->role = ATOM;  /* a class, or a member of an enumeration, which is part of its class */
         return 0;
     }
+    if (PyType_IsSubtype(type, finalizer_type))
+        return 0;  /* what it is to call is kept by its class */
     PyTypeObject *below = type;
     const Info *base = NULL;
     while (below != NULL && (base = base_info(below)) == NULL) {
@@ -1574,8 +1576,9 @@ static int add_bases(void)
     class_traverse = ((PyTypeObject *)sample)->tp_traverse;
     Py_DECREF(sample);
     enum_type = type_named("enum", "EnumType");
+    finalizer_type = type_named("weakref", "finalize");
     str_dunder_name = PyUnicode_InternFromString("__name__");
-    if (enum_type == NULL || class_traverse == NULL || str_dunder_name == NULL) {
+    if (enum_type == NULL || finalizer_type == NULL || class_traverse == NULL || str_dunder_name == NULL) {
         if (!PyErr_Occurred())
             PyErr_SetString(PyExc_ImportError, "object layouts of this Python are not known here");
         return -1;

@@ -48,6 +48,7 @@ from lambdakernel.state.classes import (
 )
 from lambdakernel.state.dicts import reduce_with_dict
 from lambdakernel.state.exceptions import reduce_exception
+from lambdakernel.state.finished import reduce_finished
 from lambdakernel.state.functions import LiveNamespace, marker_for, reduce_function
 from lambdakernel.state.graph import ComparableSnapshot
 from lambdakernel.state.registers import reducer_for
@@ -175,7 +176,10 @@ class Encoder(cp.Pickler):
                 bounds.why_stopped(kind) or self._book.untrue.get(kind_of(kind)) or why_living(kind)
             )
         if why:
-            raise CannotMove(obj, why)
+            over = reduce_finished(obj)
+            if over is None:
+                raise CannotMove(obj, why)
+            return over
         if issubclass(kind, BaseException):
             return reduce_exception(obj)
         reducer = reducer_for(kind)

@@ -643,6 +643,7 @@ _BODIES: dict[int, _Kind] = {
         numbers=_fields(types.BuiltinFunctionType, "__name__"), role=_role_of_builtin,
     ),
     id(types.ModuleType): _Kind(_role_of_module),
+    id(weakref.finalize): _OPAQUE,  # what it is to call is kept by its class
     id(datetime.datetime): _Kind(_role_of_moment),
     id(datetime.time): _Kind(_role_of_moment),
 }  # fmt: skip

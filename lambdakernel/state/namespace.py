@@ -41,6 +41,7 @@ from lambdakernel.state.scrub import Findings, examine
 from lambdakernel.state.shown import Shown, shown_after
 from lambdakernel.state.travel import Traveller
 from lambdakernel.state.units import Keys, Unit
+from lambdakernel.state.weak import never_finalized
 
 
 class Namespace:
@@ -127,9 +128,11 @@ class Namespace:
 
     def outlive_process(self) -> None:
         """At the end of the process: no finalizer runs of values that live on in the store."""
-        units = self._catalogue.units.values()
-        names = [n for unit in units if unit.resident is None for n in unit.names if n in self.live]
+        durable = [unit for unit in self._catalogue.units.values() if unit.resident is None]
+        names = [n for unit in durable for n in unit.names if n in self.live]
         never_freed([self.live[name] for name in names if not is_lost(self.live[name])])
+        here = self._detector.here.units
+        never_finalized({address for unit in durable if unit.id in here for address in here[unit.id].ids})
 
     def close(self) -> None:
         """Watch no memory and no commit any more; the values stay."""

@@ -15,7 +15,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from lambdakernel.state import typevars, weak
+from lambdakernel.state import csvs, typevars, weak
 from lambdakernel.state.functions import reduce_cell, reduce_code
 
 
@@ -93,6 +93,7 @@ def reduce_mark(mark: object) -> str:
 REDUCERS: dict[type, Callable[[Any], Any]] = {
     **weak.REDUCERS,
     **typevars.REDUCERS,
+    **csvs.REDUCERS,
     types.CellType: reduce_cell,
     types.CodeType: reduce_code,
     type(threading.Lock()): reduce_lock,
@@ -122,6 +123,7 @@ _LIVING_NAMES = {
     ("ipykernel.comm.comm", "BaseComm"): "a connection to the notebook's page",
     ("ipykernel.comm.comm", "Comm"): "a connection to the notebook's page",
     ("concurrent.futures._base", "Future"): "a future of a pool in this process",
+    ("concurrent.futures.thread", "ThreadPoolExecutor"): "a pool of threads",
 }
 _WHAT = {
     io.IOBase: "an open file",

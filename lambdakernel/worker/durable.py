@@ -25,7 +25,17 @@ import kvs
 from lambdakernel.errors import LambdaKernelError, NotSaved
 from lambdakernel.session import Opened, hold, name_of, space_of, sweep
 from lambdakernel.settings import Settings, default_store
-from lambdakernel.state import Attached, Backend, Bounds, Cell, Committed, Findings, Namespace, default_ambient
+from lambdakernel.state import (
+    Attached,
+    Backend,
+    Bounds,
+    Cell,
+    Committed,
+    Finalizers,
+    Findings,
+    Namespace,
+    default_ambient,
+)
 from lambdakernel.worker import history
 from lambdakernel.worker.ambient import AutoReload, LoadedExtensions
 from lambdakernel.worker.customs import customs_of, fixtures_of
@@ -79,7 +89,10 @@ class Durable:
             worker = f"worker {os.getpid()}"
             shell = self._kernel.shell
             last_error, cleared = LastError(), ClearedInputs(shell)
-            ours = (LoadedExtensions(shell), AutoReload(shell), *customs_of(shell), last_error, cleared, Kept(shell))
+            ours = (
+                LoadedExtensions(shell), AutoReload(shell), *customs_of(shell), last_error, cleared, Kept(shell),
+                Finalizers(shell.user_ns),
+            )  # fmt: skip
             ambient = (*default_ambient(self.backend), *ours)
             namespace = Namespace(
                 shell.user_ns, opened.replica, ignore=self._ignored, worker=worker, ambient=ambient,

@@ -11,6 +11,7 @@ import os
 
 from lambdakernel.state.ambient.base import Ambient, AmbientState
 from lambdakernel.state.ambient.figures import Backend, Figures
+from lambdakernel.state.ambient.finalizers import Finalizers
 from lambdakernel.state.ambient.held import PREFIX, Held, HeldState, is_held
 from lambdakernel.state.ambient.libraries import NumpyOptions, NumpyRandomness, PandasOptions, PlotSettings
 from lambdakernel.state.ambient.logs import Loggers, LoggingSwitches
@@ -34,6 +35,7 @@ __all__ = [
     "Ambient",
     "AmbientState",
     "Backend",
+    "Finalizers",
     "Held",
     "HeldState",
     "default_ambient",

@@ -5,5 +5,4 @@ from __future__ import annotations
 SET_ORDER = "limit: a set comes back in the order that adding its elements anew gives, not the one that it had"
 MODULES = "limit: what a cell changes inside a module, builtins or sys.modules does not move"
 OUTPUT_TEXTS = "limit: %history -o shows an output of another worker as it is now, not as it was shown"
-FINALIZERS = "limit: a finalizer (weakref.finalize) stays with the worker that registered it"
 SHARED_FRAME = "limit: an array and a frame that was made of it with copy=False are two after a move"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.scenarios.parity.program import program
-from tests.scenarios.parity.reasons import FINALIZERS
 
 PROGRAMS = (
     program("chain map and ordered dict", """
@@ -182,5 +181,5 @@ PROGRAMS = (
         del res
         # %%
         print(log)
-    """, known=FINALIZERS),
+    """),
 )  # fmt: skip
