@@ -107,6 +107,20 @@ def ended_thread(kind: type, name: str, daemon: bool, ident: int, native_id: int
     return thread  # type: ignore[no-any-return]
 
 
+def _reduce_socket(endpoint: Any) -> tuple[Any, ...] | None:
+    if endpoint.fileno() >= 0:
+        return None
+    return (closed_socket, (int(endpoint.family), int(endpoint.type), endpoint.proto))
+
+
+def closed_socket(family: int, kind: int, proto: int) -> Any:
+    import socket
+
+    endpoint = socket.socket(family, kind, proto)
+    endpoint.close()
+    return endpoint
+
+
 def _reduce_process(process: Any) -> Any:
     return None if process.returncode is None else object.__reduce_ex__(process, 2)
 
@@ -133,6 +147,7 @@ _KINDS: tuple[tuple[type, Reducer], ...] = (
 )
 _NAMED: dict[tuple[str, str], Reducer] = {
     ("subprocess", "Popen"): _reduce_process,
+    ("socket", "socket"): _reduce_socket,
     ("concurrent.futures._base", "Future"): _reduce_future,
     ("concurrent.futures.thread", "ThreadPoolExecutor"): _reduce_pool,
 }

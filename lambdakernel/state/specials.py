@@ -10,6 +10,7 @@ import dataclasses
 import gc
 import io
 import re
+import struct
 import threading
 import types
 from collections.abc import Callable
@@ -63,6 +64,15 @@ def reduce_condition(condition: Any) -> tuple[Any, ...]:
     return (threading.Condition, (condition._lock,))
 
 
+def reduce_local(local: threading.local) -> tuple[Any, ...]:
+    """With what this thread has in it; other threads end with their process."""
+    return (threading.local, (), dict(vars(local)))
+
+
+def reduce_struct(layout: struct.Struct) -> tuple[Any, ...]:
+    return (struct.Struct, (layout.format,))
+
+
 def reduce_match(match: re.Match[Any]) -> tuple[Any, ...]:
     """By finding it again, which is tried here."""
     arguments = (match.re, match.string, match.pos, match.endpos, _spans(match))
@@ -105,6 +115,8 @@ REDUCERS: dict[type, Callable[[Any], Any]] = {
     memoryview: refuse_view,
     threading.Condition: reduce_condition,
     re.Match: reduce_match,
+    threading.local: reduce_local,
+    struct.Struct: reduce_struct,
     **{type(mark): reduce_mark for mark in (dataclasses.MISSING, dataclasses.KW_ONLY)},
 }
 

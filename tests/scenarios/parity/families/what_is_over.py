@@ -71,6 +71,21 @@ PROGRAMS = (
         # %%
         worker.join(); pool.submit(print)
     """),
+    program("what has a value in each thread, and a layout of bytes", """
+        import socket, struct, threading
+        mine = threading.local(); mine.count = [1]; shared = mine.count
+        pair = struct.Struct("<hd"); closed = socket.socket(); closed.close()
+        # %%
+        mine.count.append(2); mine.more = {"a": 1}
+        # %%
+        print(mine.count is shared, mine.count, mine.more, pair.unpack(pair.pack(3, 1.5)), pair.size, closed)
+        # %%
+        def other():
+            print(hasattr(mine, "count"))
+        thread = threading.Thread(target=other); thread.start(); thread.join()
+        # %%
+        closed.send(b"x")
+    """),
     program("a temporary directory", """
         import os, tempfile
         folder = tempfile.TemporaryDirectory(); path = folder.name
