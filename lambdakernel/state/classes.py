@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from cloudpickle import cloudpickle as cp
 
-from lambdakernel.state.fixtures import Fixtures
+from lambdakernel.state.fixtures import Fixtures, OfModules
 from lambdakernel.state.hooks import make_class, make_enum
 
 _MEMBERS = " members"
@@ -32,6 +32,7 @@ class ClassBook:
 
     def __init__(self, fixtures: Fixtures | None = None) -> None:
         self.fixtures = fixtures or Fixtures({})
+        self.of_modules = OfModules()
         self._uids: WeakKeyDictionary[type, str] = WeakKeyDictionary()
         self._classes: WeakValueDictionary[str, type] = WeakValueDictionary()
         self.untrue: dict[str, str] = {}

@@ -46,10 +46,10 @@ from lambdakernel.state.classes import (
     reduce_class,
     reduce_without_new,
 )
-from lambdakernel.state.dicts import reduce_with_dict
+from lambdakernel.state.dicts import answers_any_name, reduce_with_dict, reduce_with_fill
 from lambdakernel.state.exceptions import reduce_exception
 from lambdakernel.state.finished import reduce_finished
-from lambdakernel.state.functions import LiveNamespace, marker_for, reduce_function
+from lambdakernel.state.functions import LiveNamespace, marker_for, reduce_function, value_of_module
 from lambdakernel.state.graph import ComparableSnapshot
 from lambdakernel.state.registers import reducer_for
 from lambdakernel.state.sharing import Memo
@@ -121,7 +121,7 @@ class Encoder(cp.Pickler):
         self._markers: dict[int, object] = {}
         self._owners = Owners()
         self._block = block_type()
-        self._fixtures = book.fixtures
+        self._fixtures, self._of_modules = book.fixtures, book.of_modules
         self.fixtures: list[object] = []
         """Those that were met."""
         self._living: dict[type, str] = {}
@@ -170,6 +170,9 @@ class Encoder(cp.Pickler):
         if kind in self._fixtures.kinds and (name := self._fixtures.name_of(obj)):
             self.fixtures.append(obj)
             return (hooks.fixture, (name,))
+        if (place := self._of_modules.name_of(obj)) and type(obj.__reduce_ex__(5)) is not str:
+            self.fixtures.append(obj)
+            return (value_of_module, place)
         why = self._living.get(kind)
         if why is None:
             why = self._living[kind] = (
@@ -187,7 +190,9 @@ class Encoder(cp.Pickler):
             return reducer(obj)
         if makes_itself(kind):
             return reduce_with_dict(obj, reduce_without_new)
-        if kind.__module__ != "numpy" and kind not in self._fixtures.kinds:
+        if answers_any_name(kind):
+            return reduce_with_dict(obj, reduce_with_fill)
+        if kind.__module__ != "numpy" and kind not in self._fixtures.kinds and not self._of_modules.has_some(kind):
             self._plain.add(kind)  # what was asked above, but for arrays, has one answer for all objects of a type
         return reduce_with_dict(obj)
 

@@ -49,6 +49,35 @@ class Fixtures:
         return thing
 
 
+class OfModules:
+    """Instances that the module of their class has under a name, such as `email.policy.default`: libraries compare
+    them by identity, and take them for the only one. By type; what was found once is looked up again, not kept."""
+
+    def __init__(self) -> None:
+        self._names: dict[type, dict[int, str]] = {}
+
+    def name_of(self, obj: object) -> tuple[str, str] | None:
+        """Module and name of `obj`; None if it is none of them."""
+        kind = type(obj)
+        names = self._names.get(kind)
+        if names is None:
+            names = self._names[kind] = {id(thing): name for name, thing in _globals_of(kind) if type(thing) is kind}
+        name = names.get(id(obj)) if names else None
+        return (kind.__module__, name) if name and vars(sys.modules[kind.__module__]).get(name) is obj else None
+
+    def has_some(self, kind: type) -> bool:
+        """Whether there are such instances of a type of which one was asked for."""
+        return bool(self._names.get(kind))
+
+
+def _globals_of(kind: type) -> list[tuple[str, Any]]:
+    module = sys.modules.get(kind.__module__) if kind.__module__ not in _NONE_IN else None
+    return list(vars(module).items()) if module is not None else []
+
+
+_NONE_IN = ("__main__", "builtins", "numpy")
+
+
 def of_python() -> dict[str, object]:
     """Those of any Python process."""
     return {

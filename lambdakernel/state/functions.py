@@ -36,27 +36,21 @@ class ModuleGlobals:
         return (globals_of_module, (self._module,))
 
 
-class OtherGlobals:
-    """Stands in a pickle for globals of code that was executed in a dictionary of its own, which travels."""
-
-    def __init__(self, globals_: dict[str, Any]) -> None:
-        self._globals = globals_
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        kept = {k: v for k, v in self._globals.items() if k != "__builtins__"}
-        return (dict, (), None, None, iter(kept.items()))
-
-
 def globals_of_module(module: str) -> dict[str, Any]:
     return vars(importlib.import_module(module))
 
 
-def marker_for(globals_: dict[str, Any]) -> ModuleGlobals | OtherGlobals:
-    """What stands for the globals of a function that is not the notebook's own."""
+def value_of_module(module: str, name: str) -> Any:
+    return globals_of_module(module)[name]
+
+
+def marker_for(globals_: dict[str, Any]) -> ModuleGlobals | dict[str, Any]:
+    """What stands for the globals of a function that is not the notebook's own: of code that was executed in a
+    dictionary, that dictionary."""
     module = sys.modules.get(globals_.get("__name__", ""))
     if module is not None and vars(module) is globals_:
         return ModuleGlobals(module.__name__)
-    return OtherGlobals(globals_)
+    return globals_
 
 
 def reduce_function(function: types.FunctionType, marker: object) -> tuple[Any, ...]:

@@ -8,13 +8,13 @@ import types
 from typing import Any
 
 from lambdakernel.state.arrays import ByValue, owners
-from lambdakernel.state.functions import LiveNamespace, ModuleGlobals, OtherGlobals
+from lambdakernel.state.functions import LiveNamespace, ModuleGlobals
 
 Memo = dict[int, tuple[int, Any]]
 """What a dump met: by address, when, and the object."""
 _IMMUTABLE: tuple[type, ...] = (
     str, bytes, int, float, complex, bool, type(None), tuple, frozenset, range, slice, type, type(...),
-    types.ModuleType, types.BuiltinFunctionType, types.CodeType, LiveNamespace, ModuleGlobals, OtherGlobals, ByValue,
+    types.ModuleType, types.BuiltinFunctionType, types.CodeType, LiveNamespace, ModuleGlobals, ByValue,
 )  # fmt: skip
 _IMMUTABLE_MODULES = frozenset(
     {"datetime", "decimal", "fractions", "uuid", "pathlib", "re", "zoneinfo", "enum", "typing", "dataclasses"}

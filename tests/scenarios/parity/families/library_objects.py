@@ -170,6 +170,22 @@ PROGRAMS = (
         # %%
         print(other)
     """),
+    program("the only ones of their kind, in modules of libraries", """
+        import decimal, email.policy, os, random, unittest.mock as mock
+        import matplotlib as mpl, numpy as np, pandas as pd
+        anything, policy, context, settings = mock.ANY, email.policy.default, decimal.DefaultContext, mpl.rcParams
+        options, numbers, environment = pd.options, np.random.mtrand._rand, os.environ
+        holder = {"any": mock.ANY, "other": [policy]}
+        # %%
+        print(anything is mock.ANY, policy is email.policy.default, context is decimal.DefaultContext)
+        print(settings is mpl.rcParams, options is pd.options, numbers is np.random.mtrand._rand)
+        print(environment is os.environ, holder["any"] is anything, holder["other"][0] is policy)
+        # %%
+        settings["lines.linewidth"] = 4; options.display.precision = 3; environment["PARITY_X"] = "1"
+        # %%
+        print(mpl.rcParams["lines.linewidth"], pd.get_option("display.precision"), os.environ["PARITY_X"])
+        del os.environ["PARITY_X"]
+    """),
     program("finalizer of a value", """
         import weakref
         class Res: pass

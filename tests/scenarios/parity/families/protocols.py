@@ -120,4 +120,21 @@ PROGRAMS = (
         # %%
         print(rec.a, rec.b, dir(rec), vars(rec))
     """),
+    program("attributes that lead to another object's", """
+        class Wrapper:
+            def __init__(self, inner): self.inner = inner
+            def __getattr__(self, name): return getattr(self.inner, name)
+        class Anything:
+            def __getattr__(self, name): return name
+        wrapped, anything = Wrapper([1]), Anything()
+        twice = Wrapper(wrapped); mine = vars(wrapped)
+        # %%
+        wrapped.append(2); wrapped.index(2), anything.hello, twice.inner is wrapped, mine is vars(wrapped)
+        # %%
+        from tqdm import tqdm
+        bar = tqdm([1, 2], disable=True); total = sum(bar)
+        with open("log.txt", "w") as log: quiet = tqdm(total=3, file=log); quiet.close()
+        # %%
+        print(wrapped.inner, twice.count(2), anything.x, mine["inner"] is wrapped.inner, total, bar.n, quiet.total)
+    """),
 )  # fmt: skip

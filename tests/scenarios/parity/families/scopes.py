@@ -84,4 +84,19 @@ PROGRAMS = (
         # %%
         g.__code__.co_freevars
     """),
+    program("code executed in a dictionary", """
+        space = {}
+        exec("count = 1\\ndef bump():\\n    global count\\n    count += 1\\n    return count\\nmore = [bump]", space)
+        bump = space["bump"]
+        # %%
+        space["count"] = 10; bump(), bump.__globals__ is space, space["more"][0] is bump
+        # %%
+        print(space["count"], bump(), space["count"], sorted(name for name in space if name != "__builtins__"))
+        # %%
+        import runpy
+        with open("script.py", "w") as file: file.write("base = 2\\ndef power(n): return base ** n\\n")
+        ran = runpy.run_path("script.py"); power = ran["power"]
+        # %%
+        power(3), ran["base"], ran["power"] is power
+    """),
 )  # fmt: skip
