@@ -106,6 +106,28 @@ class Catalogue:
             queue += [name for definition in definitions for name in (*definition.names, *definition.refs)]
         return found, False
 
+    def in_order(self, names: Iterable[str]) -> list[str]:
+        """`names`, each after those that code of its value may use while it is loaded (`__setstate__`, or the
+        `__hash__` of a key), but where code goes round in a circle."""
+        wanted = dict.fromkeys(names)
+        if len(wanted) < 2:
+            return [*wanted]
+        order: dict[str, None] = {}
+        seen: set[str] = set()
+        stack = [(name, False) for name in reversed(wanted)]
+        while stack:
+            name, is_ready = stack.pop()
+            if is_ready:
+                order[name] = None
+            if is_ready or name in seen:
+                continue
+            seen.add(name)
+            stack.append((name, True))
+            unit = self.of_name(name)
+            code = [unit, *self.definitions(unit)] if unit is not None else []
+            stack += [(used, False) for definition in code for used in definition.refs if used in wanted]
+        return [*order]
+
     def definitions(self, unit: Unit) -> list[Unit]:
         """Units that define the classes that a unit uses, and the classes that these use."""
         found: dict[str, Unit] = {}

@@ -55,10 +55,12 @@ class Loader:
             ValueDamaged: one that is in `reads` cannot be loaded; another is stood in for.
         """
         must = set(reads)
-        for name in list(names):
+        for name in self._catalogue.in_order(filter(self._is_to_bind, names)):
             unit = self._catalogue.of_name(name)
-            if unit is None or is_held(name) or (name in self._live and not self._may_load_again(name, unit)):
+            if unit is None or not self._is_to_bind(name):
                 continue
+            if is_lost(self._live.get(name)):
+                self._detector.here.drop(unit.id)
             try:
                 self.load(unit)
             except ValueDamaged as e:
@@ -69,15 +71,17 @@ class Loader:
             if output in self._live and _is_empty_text(self._live.get(name, "")):  # what the shell starts with
                 self._live[name] = self._live[output]
 
-    def _may_load_again(self, name: str, unit: Unit) -> bool:
-        """Whether the shell's own empty `_` is bound; or what stands in for a value that could not be loaded, and may
-        be loaded now (an interrupt came between)."""
+    def _is_to_bind(self, name: str) -> bool:
+        """Whether the store has it, and it is not bound here; or the shell's own empty `_` is; or what stands in for a
+        value that could not be loaded, and may be loaded now (an interrupt came between)."""
+        unit = self._catalogue.of_name(name)
+        if unit is None or is_held(name):
+            return False
+        if name not in self._live:
+            return True
         if self._is_of_shell(name):
             return unit.id not in self._detector.here.units
-        if not is_lost(self._live[name]) or unit.resident is not None:
-            return False
-        self._detector.here.drop(unit.id)
-        return True
+        return is_lost(self._live[name]) and unit.resident is None
 
     def _is_of_shell(self, name: str) -> bool:
         """Whether the shell bound it when it began, and nobody since."""

@@ -261,6 +261,11 @@ class Namespace:
         here = [r for r in known if r.name in self.live and not is_lost(self.live[r.name])]
         return here + nameless(self.live, self._worker)
 
+    def type_of(self, name: str) -> str:
+        """Name of the type of a stored variable, which is not loaded; empty if there is none."""
+        unit = self._catalogue.of_name(name)
+        return unit.types.get(name, "") if unit is not None else ""
+
     def rows(self) -> list[NameRow]:
         """One row a variable, sorted by name; as in `%who`, names with a leading underscore are left out."""
         rebound, _ = self._bindings.changes()

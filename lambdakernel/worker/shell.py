@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.core import formatters
 from IPython.core.interactiveshell import ExecutionResult
+from IPython.core.macro import Macro
 
 import kvs
 from lambdakernel.errors import LambdaKernelError
@@ -89,7 +90,7 @@ class WorkerShell(ZMQInteractiveShell):
         """As IPython does it, which asks whether a line begins with a variable or with the name of a magic, and whether
         it is the name of a macro: a variable that is in the store is one."""
         word = _FIRST_WORD.match(raw_cell)
-        if word is not None and (self.find_magic(word[1]) is not None or raw_cell.strip() == word[1]):
+        if word is not None and (self.find_magic(word[1]) is not None or self._is_macro(raw_cell.strip())):
             self._load(word[1])
         return str(super().transform_cell(raw_cell))
 
@@ -118,6 +119,11 @@ class WorkerShell(ZMQInteractiveShell):
         if expressions:
             self._load_all()
         return super().user_expressions(expressions)
+
+    def _is_macro(self, name: str) -> bool:
+        """Whether a variable of that name is stored as a macro. Asks the catalogue: to load a value may take long."""
+        namespace = self.durable.namespace if self.durable is not None else None
+        return namespace is not None and namespace.type_of(name) == Macro.__name__
 
     def _load_all(self) -> None:
         if self.durable is not None and self.durable.namespace is not None:

@@ -137,4 +137,26 @@ PROGRAMS = (
         # %%
         print(wrapped.inner, twice.count(2), anything.x, mine["inner"] is wrapped.inner, total, bar.n, quiet.total)
     """),
+    program("code that runs while a value is loaded", """
+        import math
+        SALT = 3
+        def mix(n): return n * SALT + math.floor(0.5)
+        class Key:
+            def __init__(self, n): self.n = n
+            def __hash__(self): return mix(self.n)
+            def __eq__(self, other): return same(self, other)
+            def __setstate__(self, state): self.n = settle(state["n"])
+        def same(a, b): return a.n == b.n
+        def settle(n): return LIMITS["least"] + n
+        LIMITS = {"least": 0}
+        table, some = {Key(1): "one", Key(2): "two"}, {Key(3)}
+        # %%
+        table[Key(2)]
+        # %%
+        print(Key(3) in some, Key(4) in some, [key.n for key in table])
+        # %%
+        SALT = 5; some = {Key(3), Key(3)}
+        # %%
+        len(some), Key(3) in some
+    """),
 )  # fmt: skip
