@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from lambdakernel.state.dicts import fill_attributes
+
 Reducer = Callable[[Any], tuple[Any, ...]]
 
 
@@ -20,7 +22,7 @@ def reducer_for(cls: type) -> Reducer | None:
     """How to reduce instances of `cls`, if it is one of those."""
     if issubclass(cls, logging.Handler):
         return None if _reduces_itself(cls) else reduce_handler
-    for module, name, reducer in _OF_MATPLOTLIB:
+    for module, name, reducer in _OF_LIBRARIES:
         kind = getattr(sys.modules.get(module), name, None)
         if kind is not None and issubclass(cls, kind):
             return None if _reduces_itself(cls) else reducer
@@ -65,11 +67,20 @@ def reduce_callbacks(registry: Any) -> tuple[Any, ...]:
     return (make_empty, (type(registry),), state)
 
 
+def reduce_traits(obj: Any) -> Any:
+    """With its observers, which its own way leaves out."""
+    kind: Any = sys.modules["traitlets.traitlets"].HasTraits
+    if type(obj).__getstate__ is not kind.__getstate__ or type(obj).__setstate__ is not kind.__setstate__:
+        return NotImplemented
+    return (make_empty, (type(obj),), vars(obj), None, None, fill_attributes)
+
+
 def make_empty(cls: Any) -> Any:
     return cls.__new__(cls)
 
 
-_OF_MATPLOTLIB: tuple[tuple[str, str, Reducer], ...] = (
+_OF_LIBRARIES: tuple[tuple[str, str, Reducer], ...] = (
+    ("traitlets.traitlets", "HasTraits", reduce_traits),
     ("matplotlib.figure", "Figure", reduce_figure),
     ("matplotlib.cbook", "CallbackRegistry", reduce_callbacks),
 )

@@ -186,6 +186,21 @@ PROGRAMS = (
         print(mpl.rcParams["lines.linewidth"], pd.get_option("display.precision"), os.environ["PARITY_X"])
         del os.environ["PARITY_X"]
     """),
+    program("observers of traits", """
+        import traitlets as tl
+        class Model(tl.HasTraits):
+            x, names = tl.Int(3), tl.List()
+            @tl.observe("x")
+            def _changed(self, change): self.names = [*self.names, change["new"]]
+            @tl.validate("x")
+            def _valid(self, proposal): return abs(proposal["value"])
+        model, seen = Model(), []
+        model.observe(lambda change: seen.append(change["new"]), "x")
+        # %%
+        model.x = -5; print(seen, model.names, model.x)
+        # %%
+        model.unobserve_all("x"); model.x = 6; print(seen, model.names)
+    """),
     program("finalizer of a value", """
         import weakref
         class Res: pass
