@@ -204,7 +204,7 @@ class Encoder(cp.Pickler):
             marker = self._markers.get(id(globals_)) or self._markers.setdefault(id(globals_), marker_for(globals_))
             return reduce_function(function, marker)
         found = reach.of_code(function.__code__)
-        self.refs |= found.names | found.hints
+        self.refs |= found.names | found.hints | reach.of_annotations(function.__annotations__)
         self.dynamic |= found.dynamic
         return reduce_function(function, self._marker)
 
@@ -213,6 +213,7 @@ class Encoder(cp.Pickler):
             return NotImplemented if cls.__module__ != "builtins" else super().reducer_override(cls)
         uid = self._book.uid(cls)
         if id(cls) in self._roots:
+            self.refs |= reach.of_annotations(vars(cls).get("__annotations__"))
             return reduce_class(cls, "".join(uid))  # an object of its own: a shared one would change the bytes
         self.uses.add(uid)
         return (hooks.class_by_uid, (uid,))

@@ -71,6 +71,14 @@ def of_code(code: CodeType) -> Reach:
     return reach
 
 
+def of_annotations(annotations: object) -> set[str]:
+    """Names in annotations that are texts: what asks for their values (`typing.get_type_hints`) looks them up."""
+    if type(annotations) is not dict:
+        return set()
+    texts = (text for text in annotations.values() if isinstance(text, str) and len(text) <= _LONGEST_TEXT)
+    return {name for text in texts for name in _IDENTIFIER.findall(text)}
+
+
 def _codes(code: CodeType) -> Iterator[CodeType]:
     yield code
     for constant in code.co_consts:

@@ -50,4 +50,22 @@ PROGRAMS = (
         # %%
         print(Fn[[str]], P.args, Fn.__parameters__ == (P,))
     """),
+    program("annotations that are texts", """
+        from __future__ import annotations
+        from dataclasses import dataclass, field, replace
+        from typing import Generic, TypeVar, get_type_hints
+        T = TypeVar("T")
+        class Unit: pass
+        @dataclass(order=True)
+        class Box(Generic[T]):
+            value: T
+            unit: Unit | None = None
+            tags: list[str] = field(default_factory=list)
+        def weigh(box: Box[int], by: Unit = None) -> Unit: ...
+        box = Box[int](3); other = replace(box, value=4)
+        # %%
+        print(get_type_hints(Box)["value"] is T, get_type_hints(weigh)["by"] == Unit, box < other)
+        # %%
+        print(get_type_hints(Box), Box[str].__args__, box.tags is other.tags)
+    """),
 )  # fmt: skip
