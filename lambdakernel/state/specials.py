@@ -13,6 +13,7 @@ import re
 import struct
 import threading
 import types
+from _json import make_scanner as Scanner
 from collections.abc import Callable
 from typing import Any
 
@@ -73,6 +74,19 @@ def reduce_struct(layout: struct.Struct) -> tuple[Any, ...]:
     return (struct.Struct, (layout.format,))
 
 
+def reduce_scanner(scanner: Any) -> tuple[Any, ...]:
+    """What a `json.JSONDecoder` is made around."""
+    return (scanner_of, ({name: getattr(scanner, name) for name in _OF_SCANNER},))
+
+
+def scanner_of(details: dict[str, Any]) -> Any:
+    context: Any = types.SimpleNamespace(**details)
+    return Scanner(context)
+
+
+_OF_SCANNER = ("strict", "object_hook", "object_pairs_hook", "parse_float", "parse_int", "parse_constant")
+
+
 def reduce_match(match: re.Match[Any]) -> tuple[Any, ...]:
     """By finding it again, which is tried here."""
     arguments = (match.re, match.string, match.pos, match.endpos, _spans(match))
@@ -115,6 +129,7 @@ REDUCERS: dict[type, Callable[[Any], Any]] = {
     memoryview: refuse_view,
     threading.Condition: reduce_condition,
     re.Match: reduce_match,
+    Scanner: reduce_scanner,
     threading.local: reduce_local,
     struct.Struct: reduce_struct,
     **{type(mark): reduce_mark for mark in (dataclasses.MISSING, dataclasses.KW_ONLY)},

@@ -13,6 +13,7 @@ from lambdakernel.state.ambient.base import Ambient, AmbientState
 from lambdakernel.state.ambient.figures import Backend, Figures
 from lambdakernel.state.ambient.finalizers import Finalizers
 from lambdakernel.state.ambient.held import PREFIX, Held, HeldState, is_held
+from lambdakernel.state.ambient.interpreter import Interpreter, TimeZone
 from lambdakernel.state.ambient.libraries import NumpyOptions, NumpyRandomness, PandasOptions, PlotSettings
 from lambdakernel.state.ambient.logs import Loggers, LoggingSwitches
 from lambdakernel.state.ambient.process import (
@@ -47,7 +48,8 @@ __all__ = [
 def default_ambient(backend: Backend | None = None) -> tuple[Ambient | Held, ...]:
     """One of each; what cells will have changed is told by what is so now. `backend`: who shows figures asks it to."""
     return (
-        WorkingDirectory(), Environment(os.environ), ImportPath(), Randomness(), NumpyRandomness(), DecimalContext(),
+        WorkingDirectory(), Environment(os.environ), TimeZone(), Interpreter(), ImportPath(), Randomness(),
+        NumpyRandomness(), DecimalContext(),
         RecursionLimit(), CreationMask(), Locale(), LoggingSwitches(), PlotSettings(), backend or Backend(),
         Arguments(), WarningFilters(), Signals(), Loggers(), NumpyOptions(), PandasOptions(), Figures(),
     )  # fmt: skip

@@ -202,4 +202,18 @@ PROGRAMS = (
         with contextlib.redirect_stdout(io.StringIO()) as kept: print("inside")
         kept.getvalue()
     """),
+    program("settings of the interpreter, and the time zone", """
+        import gc, os, sys, time
+        before = sys.getswitchinterval(), sys.get_int_max_str_digits(), gc.get_threshold()
+        sys.setswitchinterval(0.02); sys.set_int_max_str_digits(5000); gc.disable(); gc.set_threshold(500, 5, 5)
+        os.environ["TZ"] = "Asia/Tokyo"; time.tzset()
+        # %%
+        print(sys.getswitchinterval(), sys.get_int_max_str_digits(), gc.isenabled(), gc.get_threshold())
+        print(time.localtime(0).tm_hour, time.tzname)
+        # %%
+        sys.setswitchinterval(before[0]); sys.set_int_max_str_digits(before[1]); gc.set_threshold(*before[2])
+        gc.enable(); del os.environ["TZ"]; time.tzset()
+        # %%
+        before == (sys.getswitchinterval(), sys.get_int_max_str_digits(), gc.get_threshold()), gc.isenabled()
+    """),
 )  # fmt: skip
