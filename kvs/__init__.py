@@ -29,15 +29,19 @@ from kvs.history import History, Moment, Past, VersionGone
 from kvs.replica import Commit, Replica, Value, Version
 from kvs.settings import Settings
 from kvs.settings import from_env as settings_from_env
+from kvs.snapshot import Snapshot
 from kvs.space import LaneInfo, Space
 from kvs.store import SpaceInfo, Store, open
 from kvs.tiers.blobs import BlobRef
 from kvs.tiers.failures import ExtraMissing, TierDamaged, TierGap, TierRefused, TierUnreachable
 from kvs.upkeep import Collected
+from kvs.verbs import WrongLattice
+from kvs.watch import Change, Watch
 
 __all__ = [
     "BlobDamaged",
     "BlobRef",
+    "Change",
     "Collected",
     "Commit",
     "DamageWarning",
@@ -56,6 +60,7 @@ __all__ = [
     "Replica",
     "Settings",
     "Sibling",
+    "Snapshot",
     "Space",
     "SpaceHeld",
     "SpaceInfo",
@@ -72,6 +77,8 @@ __all__ = [
     "Version",
     "VersionGone",
     "VersionVector",
+    "Watch",
+    "WrongLattice",
     "open",
     "settings_from_env",
 ]

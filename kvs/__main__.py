@@ -17,6 +17,7 @@ import kvs
 from kvs.commands import carry, look, tidy
 from kvs.commands.common import UNUSABLE, printable
 from kvs.settings import from_env
+from kvs.store import cold_of
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,10 +57,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _opened(path: str) -> kvs.Store:
-    """The store at `path`, which must be one: looking never creates."""
+    """The store at `path`, which must be one, with the cold tier that it had last: looking never creates."""
     if not os.path.exists(f"{path}/FORMAT"):
         raise kvs.StoreForeign(path, "it holds no FORMAT file; give the directory of a store")
-    return kvs.open(path, from_env())
+    name = cold_of(path)
+    return kvs.open(path, from_env(), cold=name if name.startswith("s3://") else None)
 
 
 if __name__ == "__main__":

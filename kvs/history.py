@@ -66,7 +66,8 @@ class LaneHistory(NamedTuple):
 def lane_history(lane: int, log: LaneLog, last: int, is_authentic: Callable[[int, CommitRow], bool]) -> LaneHistory:
     """What `log` says of the commits up to `last`."""
     with log.snapshot():
-        rows = [row for row in log.commits() if row.n <= last]
+        known = log.commits()
+        rows, later = [row for row in known if row.n <= last], {row.n for row in known if row.n > last}
         newest = [(key, n) for key, n, _ in log.newest_keys(0)]
         keys = {seal.key_mark(key): key for key, _ in newest}
         found = LaneHistory([], {}, keys)
@@ -83,7 +84,8 @@ def lane_history(lane: int, log: LaneLog, last: int, is_authentic: Callable[[int
                 found.writes.setdefault(mark, []).append(write)
     for key, n in newest:
         writes = found.writes.setdefault(seal.key_mark(key), [])
-        if all(write.dot.counter != n for write in writes):  # a row of no commit, or of one that did not write it
+        is_told = n in later or any(write.dot.counter == n for write in writes)
+        if not is_told:  # a row of no commit, or of one that did not write it
             writes.append(_damaged(lane, min(n, last)))
             writes.sort(key=lambda write: write.dot.counter)
     return found

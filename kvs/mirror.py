@@ -17,8 +17,8 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from kvs import records, seal
 from kvs.causal import Dot
@@ -29,6 +29,9 @@ from kvs.tiers.files import sync_file
 from kvs.tiers.local import records_of
 from kvs.tiers.node import LaneLog, sync_folder
 from kvs.tiers.protocol import Record, Tier, is_same
+
+if TYPE_CHECKING:
+    from kvs.pull import Puller
 
 RESTORED = "restored"
 """The file in a lane's directory that says: another machine wrote it, and we only read it."""
@@ -188,21 +191,27 @@ def _ranges(found: Iterator[Record]) -> Iterator[list[Record]]:
 
 @dataclass(frozen=True, slots=True)
 class MirrorState:
-    """How a background mirror is doing: pushes that ended, and what the last one failed with."""
+    """How a background mirror is doing: turns that ended, commits that were pulled, what the last turn failed with."""
 
     pushes: int
     failure: KvsError | None
+    pulled: int = 0
 
 
 class BackgroundMirror:
-    """A mirror with a thread of its own, which pushes every `every_s` seconds until it is closed.
+    """A mirror with a thread of its own, which pushes, and pulls if it was given a `puller`, until it is closed.
+
+    It waits `every_s` seconds between two turns.
 
     A tier that cannot be reached is tried again at the next turn. Any other failure ends the thread, and `close` raises
     it; `state` tells it before.
     """
 
-    def __init__(self, mirror: Mirror, *, every_s: float = 1.0, push_deadline_s: float = 60.0) -> None:
+    def __init__(
+        self, mirror: Mirror, *, every_s: float = 1.0, push_deadline_s: float = 60.0, puller: Puller | None = None
+    ) -> None:
         self._mirror, self._every_s, self._push_deadline_s = mirror, every_s, push_deadline_s
+        self._puller = puller
         self._closing = threading.Event()
         self._state = MirrorState(0, None)
         self._thread = threading.Thread(target=self._run, name="kvs mirror", daemon=True)
@@ -234,11 +243,12 @@ class BackgroundMirror:
 
     def _run(self) -> None:
         while not self._closing.wait(self._every_s):
+            state = self._state
             try:
                 self._mirror.push(deadline_s=self._push_deadline_s)
-                self._state = MirrorState(self._state.pushes + 1, None)
-            except TierUnreachable as e:
-                self._state = MirrorState(self._state.pushes, e)
+                pulled = self._puller.pull(deadline_s=self._push_deadline_s).commits if self._puller else 0
+                self._state = MirrorState(state.pushes + 1, None, state.pulled + pulled)
             except KvsError as e:
-                self._state = MirrorState(self._state.pushes, e)
-                return
+                self._state = replace(state, failure=e)
+                if not isinstance(e, TierUnreachable):
+                    return

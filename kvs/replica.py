@@ -3,15 +3,10 @@
 Theory of operation
 - A write belongs to its lane: its holder appends, nobody else does. A read joins the lanes. So there is no lock that
   one writer could hold against another, no retry and no compare-and-swap; a stopped writer stops nobody.
-- The joined index is in memory: for each key the newest entry of each lane that no other entry has seen. Payloads
-  are read when they are asked for, and authenticated before they are handed out.
-- A commit is authenticated when it is joined, and lists a mark of each key that it wrote. The marks are compared with
-  the rows that are there: a row that went missing, or whose commit was damaged, makes its key *lost*. Reading a lost
-  key is an error until somebody writes it again, never the older value that lies below.
+- What was read is kept, authenticated and decoded, until a write of its key is joined; up to a limit of bytes. Joining
+  is told of in `kvs.joining`.
 - The view advances only in `refresh` and `publish`: between them a reader sees one causal cut. A pin tells
   collectors what that is.
-- A lane whose file cannot be read is left out with a warning. A key that no other lane has is then refused, since the
-  unreadable one may have it.
 """
 
 from __future__ import annotations
@@ -19,67 +14,44 @@ from __future__ import annotations
 import os
 import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from kvs import records, seal
 from kvs.causal import Dot, Sibling, VersionVector
-from kvs.causal.register import surviving
-from kvs.clock import HybridClock, seconds
-from kvs.errors import (
-    DamageWarning,
-    KvsError,
-    LaneLost,
-    NotAuthentic,
-    ReadOnlyReplica,
-    StoreDamaged,
-    StoreUnusable,
-)
-from kvs.history import History, lane_history
+from kvs.clock import HybridClock
+from kvs.errors import LaneLost, NotAuthentic, ReadOnlyReplica, StoreDamaged, StoreUnusable
+from kvs.joining import Joining
 from kvs.pins import NEVER, Pin
+from kvs.recalling import Recalling
 from kvs.records import DELETED, INLINE, SPILLED
 from kvs.recovery import ALL, SyncMark
 from kvs.settings import Settings
 from kvs.tiers.blobs import BlobRef, Blobs, refs_from_bytes, refs_to_bytes
+from kvs.tiers.news import News
 from kvs.tiers.node import CommitRow, EntryRow, LaneLog, sync_folder, translated
-from kvs.upkeep import SETTLED_NS, Lost, Upkeep
+from kvs.upkeep import Lost, Upkeep
+from kvs.verbs import Verbs
+from kvs.version import Commit, Value, Version
 
 if TYPE_CHECKING:
     from kvs.mirror import Mirror
     from kvs.tiers.protocol import Tier
+    from kvs.watch import Watch
+
+__all__ = ["Commit", "Replica", "Value", "Version"]
 
 _EMPTY: tuple[()] = ()
+_SHOWN_NBYTES = 16 << 20
+"""Of payloads that are kept, authenticated, for the next read; where there are more, all are read again."""
+_SHOWN_COST = 500
+"""Bytes that a version takes besides its payload."""
 
 
-class Value(NamedTuple):
-    """What a key holds: bytes, and the blobs that those bytes name."""
-
-    payload: bytes
-    blobs: tuple[BlobRef, ...] = ()
-
-
-class Version(NamedTuple):
-    """One write of a key, authenticated."""
-
-    dot: Dot
-    context: VersionVector
-    hlc: int
-    value: Value
-
-
-class Commit(NamedTuple):
-    """One entry of the log."""
-
-    dot: Dot
-    hlc: int
-    wall_time_s: float
-    note: bytes
-
-
-class Replica(Upkeep):
+class Replica(Joining, Recalling, Upkeep, Verbs):
     """See the module. Safe to use from several threads; each call is atomic."""
 
     def __init__(
@@ -106,6 +78,8 @@ class Replica(Upkeep):
         self._versions: dict[int, int] = {}
         self._commits: dict[Dot, tuple[int, VersionVector]] = {}
         self._index: dict[bytes, tuple[Sibling[int], ...]] = {}
+        self._shown: dict[bytes, tuple[Version, ...]] = {}
+        self._shown_nbytes = 0
         self._vector = VersionVector()
         self._needed = VersionVector()
         self._lost: dict[bytes, Lost] = {}
@@ -114,6 +88,8 @@ class Replica(Upkeep):
         self._lanes_mtime = -1
         self._is_placed = False
         self._unpublished_ns = NEVER
+        self._watches: WeakSet[Watch] = WeakSet()
+        self._news = News(f"{directory}/lanes/news")
         self._pin = Pin(self._pins)
         try:
             if lane is not None:
@@ -163,136 +139,6 @@ class Replica(Upkeep):
 
     # -- reading
 
-    def refresh(self) -> frozenset[bytes]:
-        """Join what other lanes published since; the keys that changed. A few microseconds when there is nothing."""
-        with self._lock:
-            changed = self._join_lanes()
-            while not self._needed.leq(self._vector):  # a lane that was read early moved on before one read late
-                before = self._vector
-                changed |= self._join_lanes()
-                if self._vector == before:
-                    self._give_up_tails()
-            self._pin.move(self._vector)
-            return frozenset(changed)
-
-    def _join_lanes(self) -> set[bytes]:
-        self._find_lanes()
-        changed: set[bytes] = set()
-        for lane, log in list(self._logs.items()):
-            if lane == self._lane and lane in self._seen:
-                continue  # nobody else writes it
-            try:
-                version = log.version()
-                if self._versions.get(lane) != version or lane not in self._seen:
-                    changed |= self._join_lane(lane, log)
-                    self._versions[lane] = version
-            except StoreDamaged as e:
-                if lane == self._lane:
-                    raise
-                self._leave_out(lane, e)
-        return changed
-
-    def _leave_out(self, lane: int, error: StoreDamaged) -> None:
-        self._unreadable[lane] = error
-        if (log := self._logs.pop(lane, None)) is not None:
-            log.close()
-        warnings.warn(f"space {self._name!r} is read without lane {lane}: {error}", DamageWarning, stacklevel=2)
-
-    def _give_up_tails(self) -> None:
-        """Commits that others have seen are in no log any more (a power loss, a damaged file): count them as known.
-
-        So their numbers are never given again, and what has seen them is still newer than what has not.
-        """
-        for lane, count in self._needed:
-            if count > self._vector[lane]:
-                if lane not in self._unreadable:
-                    self._gone.append((lane, self._vector[lane] + 1, count))
-                self._seen[lane] = count
-        self._vector = self._vector.join(self._needed)
-
-    def _find_lanes(self) -> None:
-        lanes = f"{self._directory}/lanes"
-        mtime = os.stat(lanes).st_mtime_ns
-        if mtime == self._lanes_mtime:
-            return
-        missing = False
-        for entry in os.listdir(lanes):
-            if entry.isdecimal() and (lane := int(entry)) not in self._logs and lane not in self._unreadable:
-                if os.path.exists(self._log_path(lane)):
-                    try:
-                        self._logs[lane] = LaneLog(self._log_path(lane), writable=False)
-                    except StoreDamaged as e:
-                        self._leave_out(lane, e)
-                else:
-                    missing = True  # its holder is about to create it
-        settled = time.time_ns() - mtime > SETTLED_NS
-        self._lanes_mtime = mtime if settled and not missing else -1
-
-    def _join_lane(self, lane: int, log: LaneLog) -> set[bytes]:
-        since = self._seen.setdefault(lane, 0)
-        with log.snapshot():  # else a commit in between could replace rows of the commits that were read before it
-            commits, rows = log.commits(since), log.newest_keys(since)
-        if not commits and not rows:
-            return set()
-        marks = self._learn(lane, commits)
-        top = _highest(since, commits, rows, {dot.counter for dot in self._commits if dot.replica == lane})
-        changed = set()
-        for key, n, kind in rows:
-            mark = seal.key_mark(key)
-            written = marks.pop(mark, None)
-            if written == n:
-                self._add(key, Dot(lane, n), kind)
-            else:
-                self._lose(mark, Lost(Dot(lane, max(written or 0, min(n, top))), key))
-            changed.add(key)
-        for mark, n in marks.items():
-            self._lose(mark, Lost(Dot(lane, n), b""))
-        self._seen[lane] = top
-        self._vector = self._vector.advanced(Dot(lane, top))
-        return changed
-
-    def _learn(self, lane: int, commits: list[CommitRow]) -> dict[bytes, int]:
-        """Take in the authentic ones of `commits`; for each mark of a key, the newest of them that wrote it."""
-        newest: dict[bytes, int] = {}
-        context = VersionVector()
-        for row in commits:
-            if self._is_authentic(lane, row):
-                context = VersionVector.from_bytes(row.context)
-                self._commits[Dot(lane, row.n)] = (row.hlc, context)
-                self._clock.see(row.hlc)
-                for at in range(0, len(row.marks), seal.MARK_SIZE):
-                    newest[row.marks[at : at + seal.MARK_SIZE]] = row.n
-        self._needed = self._needed.join(context)  # a later context holds every earlier one of its lane
-        return newest
-
-    def _is_authentic(self, lane: int, row: CommitRow) -> bool:
-        return records.is_authentic_commit(self._key, lane, row)
-
-    def _lose(self, mark: bytes, lost: Lost) -> None:
-        """Remember that a write is damaged, unless one that we know has replaced it."""
-        keys = [lost.key] if lost.key else [key for key in self._index if seal.key_mark(key) == mark]
-        if not any(lost.dot in sibling.context for key in keys for sibling in self._index.get(key, _EMPTY)):
-            self._lost[mark] = Lost(lost.dot, keys[0] if keys else b"")
-
-    def _add(self, key: bytes, dot: Dot, kind: int) -> None:
-        hlc, context = self._commits[dot]
-        entry = Sibling(dot, context, hlc, kind)
-        known = self._index.get(key)
-        self._index[key] = surviving([*known, entry]) if known else (entry,)
-        if self._lost:
-            mark = seal.key_mark(key)
-            if mark in self._lost and self._lost[mark].dot in context:
-                del self._lost[mark]
-
-    def _refuse_lost(self, key: bytes) -> None:
-        if self._lost and (lost := self._lost.get(seal.key_mark(key))):
-            raise NotAuthentic(f"key {key!r} of space {self._name!r} (commit {lost.dot})")
-
-    def _refuse_unreadable(self, lane: int) -> None:
-        if lane in self._unreadable:
-            error = self._unreadable[lane]
-            raise StoreDamaged(error.path, error.why)
-
     def get(self, key: bytes) -> tuple[Version, ...]:
         """The siblings of `key`, the deterministic winner first; empty if it is absent or deleted.
 
@@ -301,13 +147,32 @@ class Replica(Upkeep):
             StoreDamaged: the lane that has it cannot be read, or may have it.
             StoreForeign: a later version wrote it.
         """
+        try:
+            return self._shown[key]
+        except KeyError:
+            return self._read(key)
+
+    def _read(self, key: bytes) -> tuple[Version, ...]:
         with self._lock:
             self._refuse_lost(key)
             if self._unreadable and key not in self._index:
                 self._refuse_unreadable(min(self._unreadable))
             rows = ((sibling, self._row(key, sibling.dot)) for sibling in self._index.get(key, _EMPTY))
             found = [(s, self._authentic(s.dot, row)) for s, row in rows]
-            return tuple(Version(s.dot, s.context, s.hlc, self._value(row)) for s, row in found if row.kind != DELETED)
+            versions = tuple(
+                Version(s.dot, s.context, s.hlc, self._value(row)) for s, row in found if row.kind != DELETED
+            )
+            if versions and all(row.kind != SPILLED for _, row in found):
+                self._keep(key, versions)
+            return versions
+
+    def _keep(self, key: bytes, versions: tuple[Version, ...]) -> None:
+        """For the next read. Who joins a write of the key drops it before the lock is free, so a cut stays one."""
+        self._shown_nbytes += sum(len(version.value.payload) + _SHOWN_COST for version in versions)
+        if self._shown_nbytes > _SHOWN_NBYTES:
+            self._shown.clear()
+            self._shown_nbytes = 0
+        self._shown[key] = versions
 
     def keys(self, prefix: bytes = b"") -> list[bytes]:
         """Keys that are written and not deleted, sorted; damaged ones, which `get` refuses, are among them."""
@@ -336,55 +201,6 @@ class Replica(Upkeep):
             return Value(row.payload, refs)
         return Value(self._blobs.read(refs[0]), refs[1:])
 
-    def log(
-        self,
-        limit: int | None = None,
-        *,
-        newest_first: bool = True,
-        damaged: Callable[[KvsError], object] | None = None,
-    ) -> Iterator[Commit]:
-        """Commits of all lanes, in an order that respects causality.
-
-        A commit that was damaged or planted is left out, and `damaged` is told of each before the first is given.
-
-        Raises:
-            NotAuthentic: there is one, and no `damaged` was given; raised after all others were given.
-        """
-        with self._lock:
-            rows = [
-                (lane, row) for lane, log in self._logs.items() for row in log.commits() if row.n <= self._seen[lane]
-            ]
-        good: list[tuple[int, CommitRow]] = []
-        errors: list[KvsError] = []
-        for lane, row in rows:
-            if records.has_authentic_note(self._key, lane, row):
-                good.append((lane, row))
-            else:
-                errors.append(NotAuthentic(f"commit {Dot(lane, row.n)} of space {self._name!r}"))
-        if damaged is not None:
-            for error in errors:
-                damaged(error)
-        good.sort(key=lambda r: (r[1].hlc, r[0], r[1].n), reverse=newest_first)
-        for lane, row in good[:limit]:
-            yield Commit(Dot(lane, row.n), row.hlc, seconds(row.hlc), row.note)
-        if errors and damaged is None and (limit is None or limit > len(good)):
-            raise errors[0]
-
-    def history(self) -> History:
-        """Every version that this replica has joined and that was not collected, by the commit that wrote it."""
-        with self._lock:
-            lanes = [lane_history(lane, log, self._seen[lane], self._is_authentic) for lane, log in self._logs.items()]
-            return History(lanes, self._version, self.open_blob, self.read_blob)
-
-    def _version(self, key: bytes, dot: Dot) -> Version | None:
-        with self._lock:
-            self._refuse_unreadable(dot.replica)
-            row = self._logs[dot.replica].entry(key, dot.counter)
-            if row is None:
-                raise LookupError(key)
-            row, (hlc, context) = self._authentic(dot, row), self._commits[dot]
-            return None if row.kind == DELETED else Version(dot, context, hlc, self._value(row))
-
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
         """No other thread acts on this replica inside: what was read is not collected before it is published anew."""
@@ -405,9 +221,8 @@ class Replica(Upkeep):
             lane = self.id
             if os.getpid() != self._pid:
                 raise LaneLost(self._log_path(lane), f"process {self._pid} holds it, and this is a fork of that")
-            if self._logs[lane].is_checkpoint_due:
-                self.sync()  # a checkpoint flushes rows, and what they name goes first
-                self._logs[lane].checkpoint()
+            if self._logs[lane].is_checkpoint_overdue:
+                self.sync()
             dot = Dot(lane, self._seen.get(lane, 0) + 1)
             hlc, context = self._clock.tick(), self._vector.to_bytes()
             rows = [self._entry_row(key, dot, hlc, context, value) for key, value in writes.items()]
@@ -419,7 +234,7 @@ class Replica(Upkeep):
             self._commits[dot] = (hlc, self._vector)
             self._seen[lane] = dot.counter
             for row in rows:
-                self._add(row.key, dot, row.kind)
+                self._add(row.key, Sibling(dot, self._vector, hlc, row.kind))
             self._vector = self._vector.advanced(dot)
             self._unpublished_ns = NEVER
             return dot
@@ -476,7 +291,8 @@ class Replica(Upkeep):
         """Bring what was published so far to a level: `disk` (a power loss takes nothing) or `object` (all that this
         machine published to the space is in the store's cold tier too, so the loss of the machine takes nothing).
 
-        At `disk`, blobs are flushed, then the log that names them. Only `object` has a deadline.
+        At `disk`, blobs are flushed, then the log that names them; a long log is then moved to its database, which a
+        `publish` would else have to wait for one day. Only `object` has a deadline.
 
         Raises:
             StoreUnusable: it could not be flushed, call it again; or the store has no cold tier.
@@ -497,6 +313,8 @@ class Replica(Upkeep):
             self._logs[self._lane].sync()
             if self._settings.durability != "disk":
                 self._mark.write(last)
+            if self._logs[self._lane].is_checkpoint_due:
+                self._logs[self._lane].checkpoint()  # it flushes rows: what they name went first
         if level == "object" and self._cold is not None:
             from kvs.mirror import Mirror  # here: only a store with a cold tier needs it
 
@@ -532,6 +350,7 @@ class Replica(Upkeep):
         Raises:
             StoreUnusable: what was published could not be flushed; everything is closed all the same.
         """
+        self._end_watches()
         with self._lock:
             try:
                 if self._lane in self._logs and os.getpid() == self._pid:
@@ -543,6 +362,8 @@ class Replica(Upkeep):
         for log in self._logs.values():
             log.close()
         self._logs.clear()
+        self._shown.clear()
+        self._news.close()
         self._pin.drop()
 
     def __enter__(self) -> Replica:
@@ -550,13 +371,3 @@ class Replica(Upkeep):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _highest(since: int, commits: list[CommitRow], rows: list[tuple[bytes, int, int]], good: set[int]) -> int:
-    """The newest commit of a lane, damaged ones included, so that no number is ever given twice.
-
-    A damaged row may show any number: those that the count of damaged rows cannot explain are not believed.
-    """
-    top = max((n for n in good if n > since), default=since)
-    limit = top + sum(row.n not in good for row in commits)
-    return max([top, *(row.n for row in commits if row.n <= limit), *(n for _, n, _ in rows if n <= limit)])

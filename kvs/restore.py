@@ -21,7 +21,7 @@ from kvs.recovery import boot_id
 from kvs.tiers.blobs import Blobs, refs_from_bytes
 from kvs.tiers.files import write_private
 from kvs.tiers.node import LaneLog, sync_folder
-from kvs.tiers.protocol import Tier
+from kvs.tiers.protocol import Record, Tier
 
 RETIRED = "retired"
 
@@ -73,18 +73,26 @@ def _restore_lane(folder: str, lane: int, key: bytes, tier: Tier) -> None:
     log = LaneLog(f"{folder}/log.sqlite", writable=True)
     try:
         for record in tier.read(lane):
-            dot = Dot(lane, record.n)
-            authentic = records.has_authentic_note(key, lane, record.commit) and all(
-                records.is_authentic_entry(key, lane, record.commit, row) and row.n == record.n for row in record.rows
-            )
-            if not authentic:
-                raise NotAuthentic(f"commit {dot} in {tier.name}")
+            check_record(key, lane, record, tier.name)
             log.append(record.commit, record.rows)
     finally:
         log.close()  # the last to close it, so that all of it is in the database, flushed
     for marker in (RETIRED, RESTORED):
         write_private(f"{folder}/{marker}", b"")
     sync_folder(folder)
+
+
+def check_record(key: bytes, lane: int, record: Record, where: str) -> None:
+    """Do nothing if it was written by who holds the key.
+
+    Raises:
+        NotAuthentic: it was not.
+    """
+    authentic = records.has_authentic_note(key, lane, record.commit) and all(
+        records.is_authentic_entry(key, lane, record.commit, row) and row.n == record.n for row in record.rows
+    )
+    if not authentic:
+        raise NotAuthentic(f"commit {Dot(lane, record.n)} in {where}")
 
 
 def claim_lane(directory: str, lane: int, owner: bytes, tier: Tier) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import os
+import threading
 from collections.abc import Iterable
 
 from blake3 import blake3
@@ -17,6 +18,7 @@ MARK_SIZE = 8
 _CONTEXT = "lambdakernel kvs 2026 space key"
 _ARCHIVE_CONTEXT = "lambdakernel kvs 2026 archive key"
 _PARALLEL_FROM = 1 << 20
+_STEP = 1 << 20
 
 
 def digest(data: bytes | bytearray | memoryview) -> bytes:
@@ -38,6 +40,40 @@ class _Pool:
 
 
 _pool = _Pool()
+
+
+class Digesting:
+    """The digest of a large value, found by a thread of its own while the caller does something with the same bytes.
+
+    `with` ends the thread however the block ends. It uses no threads of BLAKE3's own, so a fork may do it too.
+    """
+
+    def __init__(self, data: memoryview) -> None:
+        self._data, self._hasher = data, blake3(max_threads=1)
+        self._is_stopped, self._is_done = False, False
+        self._thread = threading.Thread(target=self._run, name="kvs digest", daemon=True)
+
+    def _run(self) -> None:
+        for at in range(0, len(self._data), _STEP):
+            if self._is_stopped:
+                return
+            self._hasher.update(self._data[at : at + _STEP])
+        self._is_done = True
+
+    def digest(self) -> bytes:
+        """What `digest` says of all the data; waits for the rest."""
+        self._thread.join()
+        if not self._is_done:
+            raise RuntimeError("the thread that hashes a value has died; its own error was printed")
+        return self._hasher.digest()
+
+    def __enter__(self) -> Digesting:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_stopped = True
+        self._thread.join()
 
 
 def name_bytes(name: str) -> bytes:
@@ -66,12 +102,10 @@ def key_mark(key: bytes) -> bytes:
 
 def mac(key: bytes, parts: Iterable[bytes]) -> bytes:
     """An authentication code over `parts`, each with its length, so that no two lists of parts look alike."""
-    hasher = blake3(key=key)
-    joined = bytearray()
+    pieces: list[bytes] = []
     for part in parts:
-        joined += len(part).to_bytes(8, "little")
-        joined += part
-    return hasher.update(joined).digest()
+        pieces += (len(part).to_bytes(8, "little"), part)
+    return blake3(b"".join(pieces), key=key).digest()
 
 
 def same(a: bytes, b: bytes) -> bool:

@@ -12,10 +12,8 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakSet
-
-import msgspec
 
 from kvs import pins, recovery, seal
 from kvs.clock import HybridClock
@@ -26,11 +24,12 @@ from kvs.tiers.files import write_private
 
 if TYPE_CHECKING:
     from kvs.mirror import BackgroundMirror
+    from kvs.pull import Pulled, Puller
     from kvs.repair import Repaired
     from kvs.tiers.protocol import Tier
 
 
-class LaneInfo(msgspec.Struct, frozen=True):
+class LaneInfo(NamedTuple):
     """A lane, whether a live process holds it, and what its last holder said of itself."""
 
     id: int
@@ -127,7 +126,9 @@ class Space:
             SpaceHeld: a live process has the space open; nothing was touched.
             StoreForeign: a lane has a later format; nothing was touched.
             TierUnreachable, TierRefused: a blob could not be fetched from the cold tier; nothing was touched.
+            StoreUnusable: the store is open without the cold tier that it has; nothing was touched.
         """
+        self._refuse_without_cold()
         from kvs.repair import Bench, Repaired  # here: it loads what nothing else needs
 
         with ExitStack() as stack:
@@ -152,6 +153,16 @@ class Space:
                 bench.repair(lanes, forget={lane: frozenset(found) for lane, found in unnamed.items()})
             return Repaired(tuple(bench.moved), tuple(lost))
 
+    def _refuse_without_cold(self) -> None:
+        """What lies only in the cold tier would be taken for lost."""
+        from kvs.store import cold_of
+
+        name = cold_of(os.path.dirname(os.path.dirname(self._directory)))
+        if name and self._cold is None:
+            raise StoreUnusable(
+                self._directory, f"some of its values may lie in {name}", f'Open the store with cold="{name}".'
+            )
+
     def _claim_all(self, stack: ExitStack) -> list[int]:
         """Every lane, claimed until `stack` is left."""
         lanes = self._lane_numbers()
@@ -169,19 +180,40 @@ class Space:
             self.name, self._directory, self._key, self._settings, lane=lane, clock=HybridClock(), cold=self._cold
         )
 
-    def mirror(self, *, every_s: float = 1.0) -> BackgroundMirror:
+    def mirror(self, *, every_s: float = 1.0, pull: bool = False) -> BackgroundMirror:
         """What this machine publishes, copied to the cold tier from now on; close it.
+
+        With `pull`, what other machines push is joined into the space too, at each turn.
 
         Raises:
             StoreUnusable: the store has no cold tier.
         """
         from kvs.mirror import BackgroundMirror, Mirror  # here: only a store with a cold tier needs it
 
+        mirror = Mirror(self._directory, self._key, self._cold_tier())
+        return BackgroundMirror(mirror, every_s=every_s, puller=self._puller() if pull else None)
+
+    def pull(self, *, deadline_s: float = 60.0, accept_gaps: bool = False) -> Pulled:
+        """Join what other machines pushed to the cold tier; a replica shows it when it is refreshed. See `Puller.pull`.
+
+        Raises:
+            StoreUnusable: the store has no cold tier. TierUnreachable, TierRefused, TierDamaged, NotAuthentic.
+        """
+        return self._puller().pull(deadline_s=deadline_s, accept_gaps=accept_gaps)
+
+    def _puller(self) -> Puller:
+        from kvs.pull import Puller  # here: only a store with a cold tier needs it
+
+        tier = self._cold_tier()
+        self._create()
+        return Puller(self._directory, self._key, tier)
+
+    def _cold_tier(self) -> Tier:
         if self._cold is None:
             raise StoreUnusable(
                 self._directory, "it has no cold tier", 'Open the store with cold="s3://bucket/prefix".'
             )
-        return BackgroundMirror(Mirror(self._directory, self._key, self._cold), every_s=every_s)
+        return self._cold
 
     def _restore(self) -> None:
         if self._cold is not None and not self.exists():

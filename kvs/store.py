@@ -14,9 +14,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import msgspec
+from typing import TYPE_CHECKING, NamedTuple
 
 from kvs import seal
 from kvs.errors import KvsError, StoreForeign, StoreUnusable
@@ -34,7 +32,7 @@ _NETWORK = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "glusterfs", "lustre", "
 _WRITE_REMEDY = "Choose a directory that you own (a setting names it), or give it back its permissions."
 
 
-class SpaceInfo(msgspec.Struct, frozen=True):
+class SpaceInfo(NamedTuple):
     """A space as a listing shows it; `damage` is empty where it is whole."""
 
     name: str
@@ -130,6 +128,11 @@ def _place(url: str) -> Place:
     from kvs.tiers.object import place_at  # here: most stores have none
 
     return place_at(url)
+
+
+def cold_of(path: str) -> str:
+    """The name of the cold tier that the store at `path` was opened with last; empty if there never was one."""
+    return (_known_place(path) or b"").decode()
 
 
 def _known_place(path: str) -> bytes | None:

@@ -12,7 +12,6 @@ Preguiça et al., "Dotted Version Vectors", 2010.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from kvs.causal.causal import Causal
@@ -28,8 +27,7 @@ from kvs.lattices.errors import NotReadable, OutsideDomain
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Sibling(Generic[T]):
+class Sibling(NamedTuple, Generic[T]):
     """One write: its name, what its writer had seen, its time for breaking ties, and what it wrote."""
 
     dot: Dot

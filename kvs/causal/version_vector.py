@@ -7,13 +7,17 @@ dots beyond the gaps too.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Any
 
 from kvs.causal.dot import Dot
 from kvs.lattices.base import Lattice, set_field
 from kvs.lattices.codec import lattice_type
 from kvs.lattices.declared import monotone, morphism, mutator
+
+_ENTRY = struct.Struct(">IQ")
 
 
 @lattice_type("version_vector")
@@ -33,23 +37,34 @@ class VersionVector(Lattice):
         return self._counts.get(replica, 0)
 
     def __contains__(self, dot: object) -> bool:
-        return isinstance(dot, Dot) and self._counts.get(dot.replica, 0) >= dot.counter
+        return isinstance(dot, Dot) and self._counts.get(dot[0], 0) >= dot[1]
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return iter(self._counts.items())
 
     def _join(self, other: VersionVector) -> VersionVector:
+        if other._leq(self):
+            return self
         merged = dict(self._counts)
         for replica, count in other:
             merged[replica] = max(count, merged.get(replica, 0))
         return VersionVector(merged.items())
 
     def _leq(self, other: VersionVector) -> bool:
-        return all(count <= other[replica] for replica, count in self)
+        theirs = other._counts
+        return all(count <= theirs.get(replica, 0) for replica, count in self._counts.items())
 
     def advanced(self, dot: Dot) -> VersionVector:
         """With `dot` and everything before it of its replica known too."""
-        return self.join(VersionVector([(dot.replica, dot.counter)]))
+        replica, counter = dot
+        known = self._counts.get(replica, 0)
+        if counter <= known:
+            return self
+        if not known:
+            return VersionVector([*self._counts.items(), dot])
+        counts = self._counts.copy()
+        counts[replica] = counter
+        return _of_counts(counts)
 
     def difference(self, known: VersionVector) -> VersionVector:
         if type(known) is not VersionVector:
@@ -75,7 +90,7 @@ class VersionVector(Lattice):
 
     def to_bytes(self) -> bytes:
         """As stored in a lane. Canonical: equal vectors have equal bytes."""
-        return b"".join(r.to_bytes(4, "big") + c.to_bytes(8, "big") for r, c in self._counts.items())
+        return b"".join([_ENTRY.pack(r, c) for r, c in self._counts.items()])
 
     @classmethod
     def from_bytes(cls, data: bytes) -> VersionVector:
@@ -84,10 +99,12 @@ class VersionVector(Lattice):
         Raises:
             ValueError: the bytes are no whole number of entries.
         """
-        if len(data) % 12:
+        if len(data) % _ENTRY.size:
             raise ValueError("not a version vector")
-        pairs = (data[i : i + 12] for i in range(0, len(data), 12))
-        return cls((int.from_bytes(p[:4], "big"), int.from_bytes(p[4:], "big")) for p in pairs)
+        found = list(_ENTRY.iter_unpack(data))
+        counts = dict(found)
+        is_canonical = all(counts.values()) and all(a < b for (a, _), (b, _) in pairwise(found))
+        return _of_counts(counts) if is_canonical else cls(found)
 
     def body(self) -> Any:
         return tuple(entry for pair in self for entry in pair)
@@ -106,3 +123,10 @@ class VersionVector(Lattice):
 
     def __repr__(self) -> str:
         return f"VersionVector({', '.join(f'{r}:{c}' for r, c in self)})"
+
+
+def _of_counts(counts: dict[int, int]) -> VersionVector:
+    """Of counts above 0 that are in order."""
+    made: VersionVector = VersionVector.__new__(VersionVector)
+    set_field(made, "_counts", counts)
+    return made

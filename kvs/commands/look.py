@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import kvs
 from kvs.commands.common import DAMAGED, WHOLE, say, spaces
+from kvs.placement import described
 
 
 def check(store: kvs.Store) -> int:
@@ -56,6 +57,7 @@ def _stats(space: kvs.Space, info: kvs.SpaceInfo) -> int:
         [
             f"{info.nbytes} bytes, {keys} keys, {len(lanes)} lanes ({held} held), {age}",
             f"{use.versions} versions, {use.live_nbytes} bytes live, {use.dead_nbytes} bytes superseded or unnamed",
+            *filter(None, [described(space.directory)]),
         ],
     )
     return unreadable

@@ -4,6 +4,7 @@ from kvs.testing.confluence import At, NotConfluent, check_confluent
 from kvs.testing.kit import check_lattice
 from kvs.testing.laws import LawBroken, check_laws
 from kvs.testing.program import Output
+from kvs.testing.sessions import Read, Violated, Wrote, check_sessions
 from kvs.testing.tier import TierBroken, check_tier
 from kvs.testing.values import scalars, values_of
 
@@ -12,10 +13,14 @@ __all__ = [
     "LawBroken",
     "NotConfluent",
     "Output",
+    "Read",
     "TierBroken",
+    "Violated",
+    "Wrote",
     "check_confluent",
     "check_lattice",
     "check_laws",
+    "check_sessions",
     "check_tier",
     "scalars",
     "values_of",

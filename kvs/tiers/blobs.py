@@ -2,6 +2,8 @@
 
 A blob is written under a temporary name and renamed to its own, which is new: a reader sees all of it or nothing. A
 mapping is private: whoever holds it may write to it and nobody else sees that; unlinking the file does not hurt it.
+A large value is hashed while it is written, so that its name costs no second pass; unless it begins as one that was put
+before, for which it is hashed first, since it may be the same.
 """
 
 from __future__ import annotations
@@ -11,13 +13,18 @@ import mmap
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from kvs.errors import BlobDamaged, StoreFull, StoreUnusable
-from kvs.seal import DIGEST_SIZE, digest
+from kvs.seal import DIGEST_SIZE, Digesting, digest
 from kvs.tiers.files import sync_file
 
-_CHUNK = 1 << 24
+_CHUNK = 1 << 20
+"""Of what is written at once: what is hashed beside it is still in the cache of the processor."""
+_AT_ONCE_FROM = 1 << 22
+_HEAD = 1 << 14
+_HEADS = 4096
 
 
 class BlobRef(NamedTuple):
@@ -54,6 +61,7 @@ class Blobs:
         self._directory = directory
         self._fetch = fetch
         self._unsynced: list[str] = []
+        self._heads: dict[tuple[int, bytes], None] = {}
         self._syncing = threading.Lock()
 
     def path(self, ref: BlobRef) -> str:
@@ -67,17 +75,58 @@ class Blobs:
             StoreFull, StoreUnusable: nothing was stored.
         """
         view = memoryview(data).cast("B")
-        ref = BlobRef(digest(view), view.nbytes)
-        path = self.path(ref)
         try:
-            if not self._is_there(path, ref):
-                self._write(path, view)
+            ref = self._put_at_once(view) if self._looks_new(view) else self._put_by_name(view)
         except OSError as e:
             if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise StoreFull(self._directory) from e
             raise StoreUnusable(self._directory, str(e), "Give its owner write permission, or check the disk.") from e
-        self._unsynced.append(path)  # one that was there too: another process may not have flushed it
+        self._unsynced.append(self.path(ref))  # one that was there too: another process may not have flushed it
         return ref
+
+    def _looks_new(self, view: memoryview) -> bool:
+        """Whether no large value that was put here before begins like this one."""
+        if view.nbytes < _AT_ONCE_FROM:
+            return False
+        head = (view.nbytes, digest(view[:_HEAD]))
+        is_new = self._heads.pop(head, self) is self
+        self._heads[head] = None
+        if len(self._heads) > _HEADS:
+            del self._heads[next(iter(self._heads))]
+        return is_new
+
+    def _put_by_name(self, view: memoryview) -> BlobRef:
+        ref = BlobRef(digest(view), view.nbytes)
+        if not self._is_there(self.path(ref), ref):
+            with self._aside() as (fd, temporary):
+                _write_all(fd, view)
+                self._name(temporary, ref)
+        return ref
+
+    def _put_at_once(self, view: memoryview) -> BlobRef:
+        with self._aside() as (fd, temporary), Digesting(view) as digesting:
+            _write_all(fd, view)
+            ref = BlobRef(digesting.digest(), view.nbytes)
+            if not self._is_there(self.path(ref), ref):
+                self._name(temporary, ref)
+        return ref
+
+    @contextmanager
+    def _aside(self) -> Iterator[tuple[int, str]]:
+        """A new file and its path, which is gone at the end if it was not given a name."""
+        temporary = f"{self._directory}/tmp-{os.getpid()}-{os.urandom(6).hex()}"
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            yield fd, temporary
+        finally:
+            os.close(fd)
+            if os.path.exists(temporary):
+                os.unlink(temporary)
+
+    def _name(self, temporary: str, ref: BlobRef) -> None:
+        path = self.path(ref)
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        os.rename(temporary, path)
 
     def _is_there(self, path: str, ref: BlobRef) -> bool:
         """Whether it need not be written. It is wanted again then: not old enough to be collected."""
@@ -92,42 +141,14 @@ class Blobs:
                     return False
         return False
 
-    def _write(self, path: str, view: memoryview) -> None:
-        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-        temporary = f"{self._directory}/tmp-{os.getpid()}-{os.urandom(6).hex()}"
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            try:
-                at = 0
-                while at < view.nbytes:
-                    at += os.write(fd, view[at : at + _CHUNK])
-            finally:
-                os.close(fd)
-            os.rename(temporary, path)
-        except BaseException:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
-            raise
-
     def _take(self, ref: BlobRef, pieces: Iterator[bytes]) -> None:
         """Store a blob that comes in pieces, which say at their end whether they were whole; flushed."""
-        path = self.path(ref)
-        temporary = f"{self._directory}/tmp-{os.getpid()}-{os.urandom(6).hex()}"
         try:
-            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
+            with self._aside() as (fd, temporary):
                 for piece in pieces:
-                    view = memoryview(piece)
-                    while view:
-                        view = view[os.write(fd, view) :]
+                    _write_all(fd, memoryview(piece))
                 os.fsync(fd)
-                os.rename(temporary, path)
-            except BaseException:
-                os.unlink(temporary)
-                raise
-            finally:
-                os.close(fd)
+                self._name(temporary, ref)
         except OSError as e:
             if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise StoreFull(self._directory) from e
@@ -250,3 +271,8 @@ class Blobs:
             for path in [*dict.fromkeys(paths), *folders]:
                 sync_file(path)  # one that is not there was collected meanwhile
             del self._unsynced[: len(paths)]
+
+
+def _write_all(fd: int, view: memoryview) -> None:
+    while view:
+        view = view[os.write(fd, view[:_CHUNK]) :]

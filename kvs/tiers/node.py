@@ -8,36 +8,33 @@ Theory of operation
   prefix of the commits; `FULL` flushes in every commit.
 - SQLite moves its log to the database when it is told to (`checkpoint`), and not by itself: that flushes rows, and
   whoever owns the blobs flushes those first.
+- An index by commit number answers what a commit wrote without looking at any other. It repeats what the rows say and
+  is made by the first writer that finds none, so it is no part of the format; whoever mends a log does not read it.
+- Each transaction is told of in the news of the space (`kvs.tiers.news`), where the log is a lane of one.
 - Everything is bytes here. Whether they are authentic is decided above, by whoever reads them.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from kvs.errors import LaneLost, StoreDamaged, StoreForeign, StoreFull, StoreUnusable
+from kvs.errors import StoreDamaged, StoreForeign
+from kvs.tiers.news import Ringer
+from kvs.tiers.translation import translated as translated  # for those who know the files of a space
 
 FORMAT = 1
 CHECKPOINT_PAGES = 1000
-"""Pages of the write-ahead log from which it is moved to the database; SQLite's own number."""
+"""Pages of the write-ahead log from which it is moved to the database when somebody flushes; SQLite's own number."""
+OVERDUE_PAGES = 8000
+"""Pages from which a commit must wait for that: 32 MB, which the first to open it after a crash reads in some 30 ms."""
 _PAGE = 4096
 _NO_VERSION = 10_000
 """Formats from this number on are flipped bits."""
-T = TypeVar("T")
 _BUSY_MS = 2000
-_DAMAGE = (
-    "malformed",
-    "unsupported file format",
-    "no such table",
-    "no such column",
-    "has no column",
-    "Could not decode",
-)
 COMMIT_COLUMNS = "n, hlc, context, note, marks, mac"
 ENTRY_COLUMNS = "key, n, kind, payload, blobs, mac"
 _SCHEMA = """
@@ -46,6 +43,11 @@ create table commits (n integer primary key, hlc integer not null, context blob 
 create table entries (key blob not null, n integer not null, kind integer not null,
   payload blob not null, blobs blob not null, mac blob not null, primary key (key, n)) without rowid;
 """
+_LEAST = -(1 << 63)
+"""Below all that a row can say, damaged ones too."""
+_INDEX = "create index if not exists entries_by_n on entries (n, key, kind)"
+_INSERT_COMMIT = "insert into commits values (?,?,?,?,?,?)"
+_INSERT_ENTRY = "insert into entries values (?,?,?,?,?,?)"
 
 
 class CommitRow(NamedTuple):
@@ -79,7 +81,14 @@ class LaneLog:
         self._path = path
         self._pages = 0
         self._synced_inode = -1
+        self._ringer: Ringer | None = None
         self._connection = translated(path, lambda: _open(path, writable=writable, disk=disk))
+        if writable:
+            try:
+                self._ringer = translated(path, lambda: _ringer(path))
+            except BaseException:
+                self._connection.close()
+                raise
 
     def append(self, commit: CommitRow, entries: Iterable[EntryRow]) -> None:
         """Write one commit, whole or not at all.
@@ -92,15 +101,36 @@ class LaneLog:
         self._pages += 3 + sum(1 + (len(row.key) + len(row.payload) + len(row.blobs)) // _PAGE for row in rows)
 
         def write() -> None:
-            if not rows:  # one statement is a transaction of its own
-                self._connection.execute("insert into commits values (?,?,?,?,?,?)", commit)
-                return
-            with self._connection:
-                self._connection.execute("begin immediate")
-                self._connection.execute("insert into commits values (?,?,?,?,?,?)", commit)
-                self._connection.executemany("insert into entries values (?,?,?,?,?,?)", rows)
+            connection = self._connection
+            connection.execute(_INSERT_COMMIT, commit)
+            if len(rows) == 1:
+                connection.execute(_INSERT_ENTRY, rows[0])
+            elif rows:
+                connection.executemany(_INSERT_ENTRY, rows)
 
-        translated(self._path, write)
+        self._transact(write)
+
+    def _transact(self, write: Callable[[], None]) -> None:
+        """Do all that `write` says or nothing of it, and tell of it."""
+        connection, ringer = self._connection, self._ringer
+
+        def act() -> None:
+            if ringer is not None:
+                ringer.begin()
+            try:
+                connection.execute("begin immediate")
+                try:
+                    write()
+                    connection.execute("commit")
+                except BaseException:
+                    if connection.in_transaction:  # some failures have ended it
+                        connection.execute("rollback")
+                    raise
+            finally:
+                if ringer is not None:
+                    ringer.end()
+
+        translated(self._path, act)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -121,11 +151,9 @@ class LaneLog:
 
     def newest_keys(self, since: int) -> list[tuple[bytes, int, int]]:
         """Each key that a commit after `since` wrote, with the newest such commit and the kind of its row."""
-        if since == 0:
-            rows = self._all("select key, max(n), kind from entries group by key")
-        else:
-            rows = self._all("select key, max(n), kind from entries where n > ? group by key", since)
-        return [row for row in rows if isinstance(row[0], bytes) and isinstance(row[1], int)]  # else it is damaged
+        rows = self._all("select key, n, kind from entries where n > ? order by n", since or _LEAST)
+        newest = {row[0]: row for row in rows if isinstance(row[0], bytes) and isinstance(row[1], int)}
+        return list(newest.values())
 
     def commits(self, since: int = 0) -> list[CommitRow]:
         """Commits after `since`, oldest first."""
@@ -139,7 +167,7 @@ class LaneLog:
 
     def entries(self, since: int | None = None, until: int | None = None) -> Iterator[EntryRow]:
         """Every row, superseded ones too, oldest first; or those of commits after `since`, up to `until`."""
-        where, bounds = "", []
+        where, bounds = "not indexed", []
         if since is not None:
             where, bounds = "where n > ?", [since]
         if until is not None:
@@ -173,16 +201,14 @@ class LaneLog:
         """Forget superseded rows; their space is reused."""
 
         def write() -> None:
-            with self._connection:
-                self._connection.execute("begin immediate")
-                self._connection.executemany("delete from entries where key = ? and n = ?", rows)
+            self._connection.executemany("delete from entries where key = ? and n = ?", rows)
 
-        translated(self._path, write)
+        self._transact(write)
 
     def is_sound(self) -> bool:
-        """Whether SQLite finds the structure of the file in order. Reads all of it."""
+        """Whether SQLite finds the structure of the file, and its index, in order. Reads all of it."""
         try:
-            return self._all("pragma quick_check") == [(b"ok",)]
+            return self._all("pragma integrity_check") == [(b"ok",)]
         except StoreDamaged:
             return False
 
@@ -191,22 +217,36 @@ class LaneLog:
         rows = list(commits)
 
         def write() -> None:
-            with self._connection:
-                self._connection.execute("begin immediate")
-                self._connection.executemany("delete from entries where n = ?", [(row.n,) for row in rows])
-                self._connection.executemany("insert or replace into commits values (?,?,?,?,?,?)", rows)
-                self._connection.executemany("insert into entries values (?,?,?,?,?,?)", entries)
+            connection = self._connection
+            connection.executemany("delete from entries where n = ?", [(row.n,) for row in rows])
+            connection.executemany("insert or replace into commits values (?,?,?,?,?,?)", rows)
+            connection.executemany(_INSERT_ENTRY, entries)
 
-        translated(self._path, write)
+        self._transact(write)
 
     @property
     def is_checkpoint_due(self) -> bool:
         return self._pages >= CHECKPOINT_PAGES
 
+    @property
+    def is_checkpoint_overdue(self) -> bool:
+        return self._pages >= OVERDUE_PAGES
+
     def checkpoint(self) -> None:
-        """Move the write-ahead log to the database, flushed, as far as no reader needs it. Waits for nobody."""
-        self._all("pragma wal_checkpoint(passive)")
+        """Move the write-ahead log to the database, flushed, as far as no reader needs it. Waits for nobody.
+
+        On a connection of its own, so that another thread may append meanwhile.
+        """
         self._pages = 0
+
+        def move() -> None:
+            connection = _connected(self._path, "rw")
+            try:
+                connection.execute("pragma wal_checkpoint(passive)").fetchall()
+            finally:
+                connection.close()
+
+        translated(self._path, move)
 
     def compact(self) -> None:
         """Give the space of deleted rows back to the file system. Reads and writes the whole log; only its holder may.
@@ -242,12 +282,21 @@ class LaneLog:
 
     def close(self) -> None:
         self._connection.close()
+        if self._ringer is not None:
+            self._ringer.close()
+            self._ringer = None
 
     def _one(self, sql: str) -> int:
         return int(translated(self._path, lambda: self._connection.execute(sql).fetchone())[0])
 
     def _all(self, sql: str, *arguments: object) -> list[Any]:
         return translated(self._path, lambda: self._connection.execute(sql, arguments).fetchall())
+
+
+def _ringer(path: str) -> Ringer | None:
+    """What tells of this log; None for one that is no lane of a space."""
+    folder, lane = os.path.split(os.path.dirname(path))
+    return Ringer(f"{folder}/news", int(lane)) if lane.isdecimal() else None
 
 
 def _open(path: str, *, writable: bool, disk: bool) -> sqlite3.Connection:
@@ -263,6 +312,7 @@ def _open(path: str, *, writable: bool, disk: bool) -> sqlite3.Connection:
         if writable:
             connection.execute(f"pragma synchronous={'full' if disk else 'normal'}")
             connection.execute("pragma wal_autocheckpoint=0")
+            connection.execute(_INDEX)
     except BaseException:
         connection.close()
         raise
@@ -298,6 +348,7 @@ def _create(path: str) -> None:
     try:
         connection.execute("pragma journal_mode=wal")
         connection.executescript(_SCHEMA)
+        connection.execute(_INDEX)
         connection.execute(f"pragma user_version={FORMAT}")
     finally:
         connection.close()
@@ -315,36 +366,3 @@ def sync_folder(path: str) -> None:
 
 def _quoted(path: str) -> str:
     return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-
-
-def translated(path: str, action: Callable[[], T]) -> T:
-    """Do `action`; what SQLite or the system calls an error becomes one that says what to do."""
-    try:
-        return action()
-    except sqlite3.OperationalError as e:
-        name = getattr(e, "sqlite_errorname", "")
-        if name.startswith("SQLITE_FULL") or (name.startswith("SQLITE_IOERR") and not _has_room(path)):
-            raise StoreFull(path) from e
-        if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
-            raise StoreUnusable(path, f"{e}", "Give its owner write permission, or choose another with a path.") from e
-        if name.startswith("SQLITE_IOERR"):
-            raise StoreUnusable(path, f"{e}", "Check the disk, then try again.") from e
-        if any(sign in str(e) for sign in _DAMAGE):
-            raise StoreDamaged(path, str(e)) from e
-        raise StoreUnusable(path, f"{e}", "Try again; if it stays so, end the process that holds it.") from e
-    except sqlite3.IntegrityError as e:
-        raise LaneLost(path, f"another process has written it since ({e})") from e
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as e:  # a message may quote a damaged name
-        raise StoreDamaged(path, str(e)) from e
-    except OSError as e:
-        if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StoreFull(path) from e
-        raise StoreUnusable(path, e.strerror or str(e), "Give its owner write permission, or check the disk.") from e
-
-
-def _has_room(path: str) -> bool:
-    try:
-        stat = os.statvfs(os.path.dirname(path))
-    except OSError:
-        return True
-    return stat.f_bavail > 16

@@ -442,6 +442,20 @@ static int record_word(uintptr_t word, void *arg)
     return add_word(arg, word | NOT_OWNED);
 }
 
+/* Room for about what `old` holds, so that nothing has to grow; where there is none, it will have to. */
+static void make_room(Walk *w, const Snapshot *old)
+{
+    size_t nwords = Py_MIN(old->nwords + 256, w->limit), nrecords = old->nrecords + 64, size = 64;
+    while (2 * (nrecords + old->nleaves) > size - 1)
+        size *= 2;
+    if (nwords > 0 && (w->out->words = PyMem_RawMalloc(nwords * sizeof *w->out->words)) != NULL)
+        w->words_room = nwords;
+    if ((w->out->records = PyMem_RawMalloc(nrecords * sizeof *w->out->records)) != NULL)
+        w->records_room = nrecords;
+    if ((w->seen = PyMem_RawCalloc(size, sizeof *w->seen)) != NULL)
+        w->seen_mask = size - 1;
+}
+
 static int grow_seen(Walk *w)
 {
     size_t size = w->seen != NULL ? 2 * (w->seen_mask + 1) : 64;
@@ -1170,6 +1184,9 @@ static PyObject *take(const Snapshot *old, PyObject *roots, PyObject *live, PyOb
     Walk w = {.live = live, .atoms = atoms, .limit = limit < 0 ? 0 : (size_t)Py_MIN(limit, UINT32_MAX)};
     PyObject *held = NULL;
     int collects = PyGC_Disable();
+    w.out = s;
+    if (old != NULL && old->nroots != SIZE_MAX)
+        make_room(&w, old);
     int failed = start_walk(&w, s, roots);
     if (!failed) {
         s->words = fitted(s->words, s->nwords * sizeof *s->words);

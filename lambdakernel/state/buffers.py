@@ -50,6 +50,8 @@ class _Watched:
     edges: tuple[bytes, bytes] = field(default=(b"", b""), repr=False)
     """Its bytes on the first page and on the last: neighbours in memory write to those pages too."""
     is_armed: bool = True
+    chained: bytes = b""
+    """What stands for its content now, if it is dirty and was asked for since its last write."""
 
 
 class Buffers:
@@ -72,8 +74,14 @@ class Buffers:
             return xxhash.xxh3_128_digest(view)
         watched = self._watched.get(place)
         if watched is not None and self._look(place, watched):
-            watched.dirty = _without_edges(watched.dirty, place, watched, view)
-            return watched.mark if not watched.dirty else _chained(watched, view)
+            dirty = _without_edges(watched.dirty, place, watched, view)
+            if dirty != watched.dirty:
+                watched.dirty, watched.chained = dirty, b""
+            if not dirty:
+                return watched.mark
+            if not watched.chained:  # all looks of one commit would hash the same pages
+                watched.chained = _chained(watched, view)
+            return watched.chained
         self._watched.pop(place, None)
         armed = self._pages.is_ours(*place, _IMMUTABLE_FILES) and self._arm(place)
         mark = xxhash.xxh3_128_digest(view)
@@ -140,11 +148,13 @@ class Buffers:
         return self._pages.arm(*place)
 
     def _note(self, runs: Sequence[Run], place: Run) -> None:
-        """Pieces of `place` were written: tell whatever is watched there."""
+        """Pieces of `place` were written: tell whatever is watched there, on the same pages as well."""
+        pages = [((place[0] + start) // PAGE * PAGE, -(-(place[0] + end) // PAGE) * PAGE) for start, end in runs]
         for (address, nbytes), watched in self._overlapping(place) if runs else ():
-            shift = place[0] - address
-            moved = [(max(start + shift, 0), min(end + shift, nbytes)) for start, end in runs]
-            watched.dirty = merged([*watched.dirty, *(run for run in moved if run[0] < run[1])])
+            moved = [(max(start - address, 0), min(end - address, nbytes)) for start, end in pages]
+            found = [run for run in moved if run[0] < run[1]]
+            if found:
+                watched.dirty, watched.chained = merged([*watched.dirty, *found]), b""
 
     def _overlapping(self, place: Run) -> list[tuple[Run, _Watched]]:
         """What is watched on any page of `place`, itself included."""
@@ -187,7 +197,7 @@ class Buffers:
             watched.patched = merged([*watched.patched, *watched.dirty])
         else:  # of another buffer with the same content: what its patches change is not known here
             watched.patched = [(0, view.nbytes)]
-        watched.mark, watched.layers, watched.dirty = mark, layers, []
+        watched.mark, watched.layers, watched.dirty, watched.chained = mark, layers, [], b""
         watched.edges = _edges(place, view)
 
 

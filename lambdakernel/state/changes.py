@@ -14,7 +14,8 @@ Theory of operation
 from __future__ import annotations
 
 import gc
-from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Set
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple
 
 from lambdakernel.state.buffers import Buffers
@@ -77,7 +78,10 @@ class Detector:
         broken -= edited.keys()
         for unit_id in sorted(suspects - broken - edited.keys()):
             unit = self.here.units[unit_id]
-            if self.here.is_atom(unit) or self.here.is_surely_same(unit):
+            if self.here.is_atom(unit):
+                continue
+            if self.here.is_surely_same(unit):
+                self.here.current.add(unit_id)
                 continue
             if (written := self._editor.edit(unit, unit.items)) is not None:
                 edited[unit_id] = written
@@ -155,10 +159,19 @@ class Detector:
         absorbed = {unit_id for cluster in clusters.values() for unit_id in cluster.absorbed}
         for unit_id in self._neighbours(shared, broken | absorbed):
             shared[("u", unit_id)] = self.here.units[unit_id].ids
-        for group in groups(self._with_cycles(shared, alone)):
+        definers = {key: cluster for cluster, made in clusters.items() for kind, key in made.items if kind == "c"}
+        definers |= {key: (kind, key) for kind, key in alone if kind == "c"}
+
+        def used(item: Item) -> Set[str]:
+            if item in alone:
+                return alone[item][0].uses
+            dumped = whole[item[1]][0] if item[1] in whole else edited[item[1]].dump if item[1] in edited else None
+            return dumped.uses if dumped is not None else self.here.units[item[1]].uses
+
+        for group in self._grouped(shared, used, definers, edited):
             if group[0][1] in whole and len(group) == 1:
                 changes.written.append(Written(self.here.units[group[0][1]].items, whole[group[0][1]][0]))
-            elif any(kind != "u" or key in whole for kind, key in group):
+            elif any(kind != "u" or key in whole or (key in edited and len(group) > 1) for kind, key in group):
                 changes.written.append(self._together(group, alone, clusters, edited))
         changes.written += edited.values()
         self._account(changes, broken, moved)
@@ -174,7 +187,7 @@ class Detector:
         """Loose names that a look says share something, with each other or with units that nobody suspected. They are
         dumped together at once, into `alone`, by an item that stands for them."""
         names = [item for item in loose if item[0] == "n" and not self.here.is_atomic(item[1])]
-        looks = {item: ids for item in names if (ids := self.dumper.ids_of((item,))) is not None}
+        looks = {item: look.ids for item in names if (look := self.dumper.look((item,))) is not None}
         met = self.here.holders(set().union(*looks.values()), self.dumper.ids_now, broken)
         found: dict[Item, _Cluster] = {}
         for group in groups(looks | {("u", unit_id): self.here.units[unit_id].ids for unit_id in sorted(met)}):
@@ -206,38 +219,48 @@ class Detector:
         items = [("c", uid) for uid in sorted(found.uses)]
         return [item for item in items if item not in self.here.unit_of and item not in known]
 
-    def _with_cycles(
-        self, shared: dict[Item, Set[int]], alone: dict[Item, tuple[Dump, Set[int]]]
-    ) -> dict[Item, Set[Hashable]]:
-        """`shared`, where classes that need each other's definitions have an element in common: none of them can be
-        loaded before the others, so they are one unit."""
+    def _grouped(
+        self,
+        shared: Mapping[Item, Set[int]],
+        used: Callable[[Item], Set[str]],
+        definers: Mapping[str, Item],
+        edited: Iterable[str],
+    ) -> list[list[Item]]:
+        """What shares something, together; and what needs classes of each other in a circle, since none of it can be
+        loaded before the rest. `used`: the classes that an item needs, `definers`: where loose ones will be."""
         joined: dict[Item, Set[Hashable]] = dict(shared)
-        for item in alone:
-            if item[0] != "c":
-                continue
-            for uid in self._classes_used(item[1], alone):
-                if item[1] != uid and item[1] in self._classes_used(uid, alone):
-                    other = self._holder(uid, alone)
-                    token = frozenset({" ".join(sorted((item[1], uid)))})
-                    joined[item] = joined[item] | token
-                    joined[other] = joined.get(other, frozenset()) | token
-        return joined
+        while True:
+            found = groups(joined)
+            circle = self._circle(found, used, definers, edited)
+            if not circle:
+                return found
+            joined |= {item: joined.get(item, frozenset()) | {circle[0]} for item in circle}
 
-    def _holder(self, uid: str, alone: Iterable[Item]) -> Item:
-        """The loose item that is this class, or the unit that nobody suspected and that defines it."""
-        return ("c", uid) if ("c", uid) in alone else ("u", self.here.unit_of["c", uid])
-
-    def _classes_used(self, uid: str, alone: dict[Item, tuple[Dump, Set[int]]]) -> set[str]:
-        """Classes whose definitions the one of `uid` needs, directly or not."""
-        found: set[str] = set()
-        queue = [uid]
+    def _circle(
+        self,
+        found: list[list[Item]],
+        used: Callable[[Item], Set[str]],
+        definers: Mapping[str, Item],
+        edited: Iterable[str],
+    ) -> list[Item]:
+        """An item of each group, and the units that nobody suspected, of one circle; empty if there is none."""
+        first = {item: group[0] for group in found for item in group}
+        members = {group[0]: group for group in found}
+        needs: dict[Item, set[Item]] = {}
+        queue = [*members, *(first.get(("u", unit_id), ("u", unit_id)) for unit_id in edited)]
         while queue:
-            item = ("c", queue.pop())
-            unit = self.here.units.get(self.here.unit_of.get(item, ""))
-            uses = alone[item][0].uses if item in alone else unit.uses if unit is not None else frozenset()
-            queue += uses - found
-            found |= uses
-        return found
+            node = queue.pop()
+            if node in needs:
+                continue
+            uses = {uid for item in members.get(node, [node]) for uid in used(item)}
+            places = {definers.get(uid) or ("u", self.here.unit_of.get(("c", uid), "")) for uid in uses}
+            needs[node] = {first.get(place, place) for place in places if place[1]} - {node}
+            queue += needs[node]
+        try:
+            TopologicalSorter(needs).prepare()
+        except CycleError as e:
+            return list(dict.fromkeys(e.args[1]))
+        return []
 
     def _neighbours(self, shared: dict[Item, Set[int]], broken: set[str]) -> list[str]:
         """Units that no one suspected and that hold an object which a loose item met."""

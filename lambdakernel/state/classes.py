@@ -78,10 +78,25 @@ def reduce_class(cls: type, uid: str) -> tuple[Any, ...]:
     for name in ("__slots__", "__orig_bases__", "__class__"):  # what the making of a class looks at; what cannot be set
         if name in cls.__dict__:
             namespace[name] = cls.__dict__[name]
-    state = _plain(cp._class_getstate(cls)[0])
+    state = _plain(_attributes_of(cls))
     for name in (*namespace, "__classcell__"):
         state.pop(name, None)
     return (make_class, (uid, type(cls), cls.__name__, cls.__bases__, namespace), state, None, None, fill_class)
+
+
+def _attributes_of(cls: type) -> dict[str, Any]:
+    """What cloudpickle takes, in the order of the class, with what its base has as the very same object."""
+    taken = cp._class_getstate(cls)[0]
+    above: dict[str, Any] = {name: value for base in reversed(cls.__bases__) for name, value in vars(base).items()}
+    missing = object()
+    return {
+        "".join(name): taken.get(name, value)  # a text of its own: a shared one would change the bytes
+        for name, value in vars(cls).items()
+        if name in taken or (name not in _OF_PROCESS and above.get(name, missing) is value)
+    }
+
+
+_OF_PROCESS = ("__dict__", "__weakref__", "__annotate_func__", "_abc_impl")
 
 
 def _own_attributes(member: enum.Enum) -> dict[str, Any]:

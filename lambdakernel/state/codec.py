@@ -49,7 +49,7 @@ from lambdakernel.state.classes import (
 from lambdakernel.state.dicts import answers_any_name, reduce_with_dict, reduce_with_fill
 from lambdakernel.state.exceptions import reduce_exception
 from lambdakernel.state.finished import reduce_finished
-from lambdakernel.state.functions import LiveNamespace, marker_for, reduce_function, value_of_module
+from lambdakernel.state.functions import LiveNamespace, marker_for, reduce_function, reduce_module, value_of_module
 from lambdakernel.state.graph import ComparableSnapshot
 from lambdakernel.state.registers import reducer_for
 from lambdakernel.state.sharing import Memo
@@ -152,7 +152,7 @@ class Encoder(cp.Pickler):
         if kind is types.FunctionType:
             return self._function(obj)
         if issubclass(kind, types.ModuleType):
-            return (hooks.main_module, ()) if vars(obj) is self._live else NotImplemented
+            return (hooks.main_module, ()) if vars(obj) is self._live else reduce_module(obj)
         if issubclass(kind, type):
             return self._class(obj)
         if kind is CACHE:

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
-from typing import Any
+from typing import Any, NamedTuple
 
 from lambdakernel.state import edits, graph
 from lambdakernel.state.arrays import array_identity, memory_of, owners
 from lambdakernel.state.buffers import Buffers
 from lambdakernel.state.classes import ClassBook, is_notebook_class
 from lambdakernel.state.codec import Dump, dump, unmarked
+from lambdakernel.state.frames import frame_token
 from lambdakernel.state.graph import ComparableSnapshot
 from lambdakernel.state.here import Item, Live
 from lambdakernel.state.residents import culprit
 from lambdakernel.state.sharing import Memo, mutable_ids
 from lambdakernel.state.specials import CannotMove
+from lambdakernel.state.texts import as_texts
 from lambdakernel.state.units import Lost
 
 _RETRIES = 3
 _DENSE = 8
 """References for each object up to which a graph is one of objects, and not of numbers and texts."""
+
+
+class Look(NamedTuple):
+    """What some items look like."""
+
+    snapshot: ComparableSnapshot
+    ids: Set[int]
+    """Addresses of what two names could share in them."""
 
 
 class Dumper:
@@ -33,10 +43,13 @@ class Dumper:
         self._memos: list[Memo] = []
         self._memory: set[int] = set()
         """Addresses of what the arrays look into that the last snapshot met."""
+        self._looks: dict[tuple[Item, ...], Look] = {}
+        """Of this detection."""
 
     def forget(self) -> None:
         """Addresses that dumps gave need not stay valid any more."""
         self._memos.clear()
+        self._looks.clear()
 
     def attempt(
         self, items: tuple[Item, ...], marks: Sequence[bytes] = (), *, numbers: bool = False
@@ -53,7 +66,7 @@ class Dumper:
         """`items` as one value, and the addresses of what two names could share in it. With `numbers`, it is the base
         of edits from now on if that is worth it: it changed before, and may again. So it is where objects are many: one
         of them is likely to change, or to get another name, and to number them costs little beside their dump."""
-        look = self.look(items)
+        look, ids = self.look(items) or (None, frozenset[int]())
         is_base = look is not None and (numbers or look.objects * _DENSE > look.references)
         found, memo = self.encode(
             items,
@@ -64,38 +77,46 @@ class Dumper:
         )
         found.snapshot = look
         self._memos.append(memo)
-        if look is None or found.met_fixtures:
-            found.ids = mutable_ids(memo, self._live)
-        else:
-            found.ids = look.shared() | self._memory
+        found.ids = mutable_ids(memo, self._live) if look is None or found.met_fixtures else ids
         if look is not None and is_base and memo and not found.met_fixtures:
             found.base = edits.number(found, memo, look)
         return found, found.ids
 
-    def look(self, items: tuple[Item, ...]) -> ComparableSnapshot | None:
-        """What names look like now; None with a class among `items`: snapshots compare classes by identity."""
-        self._memory = set()
+    def look(self, items: tuple[Item, ...]) -> Look | None:
+        """What names look like now; None with a class among `items`: snapshots compare classes by identity.
+
+        A second look in one detection costs a check: whatever was dumped meanwhile can have changed something.
+        """
         if not graph.FAST or any(kind == "c" for kind, _ in items):
             return None
         try:
-            return graph.take([self._live[key] for _, key in items], self._live, leaf=self.token)
+            roots = [self._live[key] for _, key in items]  # one may be gone since
+            known = self._looks.get(items)
+            if known is not None and known.snapshot.is_unchanged(roots):
+                return known
+            self._memory = set()
+            snapshot = graph.take(roots, self._live, leaf=self.token)
         except Exception:
             return None
+        if snapshot is None:
+            return None
+        found = Look(snapshot, snapshot.shared() | self._memory if self._memory else snapshot.shared())
+        self._looks[items] = found
+        return found
 
     def ids_now(self, unit: Live) -> Set[int] | None:
         """Addresses at which `unit` has objects now; None if that cannot be said."""
-        ids = self.ids_of(unit.items)
-        if ids is None and (found := self.attempt(unit.items)) is not None:
+        look = self.look(unit.items)
+        if look is None and (found := self.attempt(unit.items)) is not None:
             return found[1]
-        return ids
-
-    def ids_of(self, items: tuple[Item, ...]) -> Set[int] | None:
-        """The same, where a look is enough to tell."""
-        look = self.look(items)
-        return look.shared() | self._memory if look is not None else None
+        return look.ids if look is not None else None
 
     def token(self, obj: Any) -> object | None:
-        """What an array is compared by: where and what it is, and what stands for the memory that it looks into."""
+        """What an array or a part of a frame is compared by: where and what it is, and what stands for the memory that
+        it looks into."""
+        if (found := frame_token(obj, self._buffers.mark)) is not None:
+            self._memory |= found[1]
+            return found[0]
         memory = memory_of(obj)
         self._memory.update(map(id, (obj, *owners(obj))))
         return None if memory is None else (array_identity(obj), self._buffers.mark(memory))
@@ -112,16 +133,20 @@ class Dumper:
         """`items` as one value, and the memo of its dump. Changes nothing here."""
         classes = {key: cls for kind, key in items if kind == "c" and (cls := self._book.get(key)) is not None}
         names = {key: self._live[key] for kind, key in items if kind == "n"}
+        texts = {key: texts for key, value in names.items() if (texts := as_texts(value))} if len(items) == 1 else {}
         for attempt in range(_RETRIES):
             try:
-                value, roots = {"classes": classes, "names": names}, tuple(classes.values())
+                value, roots = {"classes": classes, "names": {**names, **texts}}, tuple(classes.values())
                 found, memo = dump(value, self._live, self._book, roots, marks, mark, is_memo_wanted, has_shared_dict)
                 break
             except RuntimeError as e:  # another thread changed it meanwhile
                 if isinstance(e, RecursionError) or attempt == _RETRIES - 1 or "during iteration" not in str(e):
                     raise
-        for own in (names, classes):
+        for own in (value["names"], classes):
             memo.pop(id(own), None)
+        for key, instead in texts.items():
+            if (met := memo.pop(id(instead), None)) is not None:
+                memo[id(names[key])] = (met[0], names[key])
         return found, memo
 
     def why(self, items: tuple[Item, ...]) -> Lost:

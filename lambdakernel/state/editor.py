@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from typing import Any
 
 from lambdakernel.state import edits, graph
@@ -50,12 +50,9 @@ class Editor:
         """
         if item[0] != "n" or item[1] not in self._live:
             return False
-        look = self._dumper.look((item,))
-        if look is None:
-            return False
         own = self._here.unit_of.get(item, "")
         but = {own} if own in broken and self._here.units[own].items == (item,) else set()
-        met = self._here.holders(look.shared(), self._dumper.ids_now, but)
+        met = self._holder_of(item, edited, broken) or self._holders_of(item, but)
         if len(met) != 1 or met & broken:
             return False
         (unit_id,) = met
@@ -67,3 +64,15 @@ class Editor:
         joined.absorbs = before.absorbs | but
         edited[unit_id] = joined
         return True
+
+    def _holder_of(self, item: Item, edited: Mapping[str, Written], broken: Set[str]) -> set[str]:
+        """The unit that the value of `item` is an object of, if what that unit reaches is known as it is now: then the
+        value reaches nothing else. Empty if it is not so."""
+        unit_id = self._here.owner_of(self._live[item[1]])
+        if unit_id is None or unit_id in broken:
+            return set()
+        return {unit_id} if unit_id in edited or self._here.is_surely_same(self._here.units[unit_id]) else set()
+
+    def _holders_of(self, item: Item, but: Set[str]) -> set[str]:
+        look = self._dumper.look((item,))
+        return self._here.holders(look.ids, self._dumper.ids_now, but) if look is not None else set()

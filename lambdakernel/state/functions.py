@@ -53,6 +53,18 @@ def marker_for(globals_: dict[str, Any]) -> ModuleGlobals | dict[str, Any]:
     return globals_
 
 
+def reduce_module(module: types.ModuleType) -> Any:
+    """One that was imported by its name, one that the notebook made with its content."""
+    if sys.modules.get(module.__name__) is module:
+        return NotImplemented
+    content = {name: value for name, value in vars(module).items() if name != "__builtins__"}
+    return (types.ModuleType, (module.__name__,), content, None, None, fill_module)
+
+
+def fill_module(module: types.ModuleType, content: dict[str, Any]) -> None:
+    vars(module).update(content)
+
+
 def reduce_function(function: types.FunctionType, marker: object) -> tuple[Any, ...]:
     """How to rebuild `function` in a worker, with cells first and their contents last."""
     cells = function.__closure__ or ()
@@ -82,7 +94,7 @@ def fill_function(function: types.FunctionType, state: dict[str, Any]) -> None:
     for name, value in state["slots"].items():
         setattr(function, name, value)
     function.__qualname__ = state["qualname"]
-    function.__dict__.update(state["dict"])
+    function.__dict__ = state["dict"]  # the very same, which a name may hold
     if state["params"]:
         function.__type_params__ = state["params"]  # type: ignore[attr-defined]
     for cell, *contents in state["cells"]:

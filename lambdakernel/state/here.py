@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,10 +9,14 @@ from typing import Any
 from lambdakernel.state.bases import Base
 from lambdakernel.state.classes import ClassBook
 from lambdakernel.state.graph import ComparableSnapshot
+from lambdakernel.state.sharing import is_of_process
 
 Item = tuple[str, str]
 """(`n`, name) or (`c`, identity of a class)."""
-_ATOMS = (int, float, complex, bool, str, bytes, type(None), types.ModuleType, types.BuiltinFunctionType)
+_ATOMS = (int, float, complex, bool, str, bytes, type(None))
+
+_FEW = 4
+"""Times as many addresses are owned as are asked for, up to which it is quicker to ask every unit."""
 
 
 @dataclass(slots=True)
@@ -68,8 +71,7 @@ class Here:
         if unit.ids is ids or unit.ids == ids:
             return
         self.disown(unit, ids)
-        for address in ids - unit.ids:
-            self._owner[address] = unit.id
+        self._owner.update(dict.fromkeys(ids - unit.ids, unit.id))
         unit.ids = ids
 
     def disown(self, unit: Live, ids: Set[int]) -> None:
@@ -109,7 +111,8 @@ class Here:
 
     def is_atomic(self, name: str) -> bool:
         """It is bound to something that cannot change."""
-        return type(self._live.get(name)) in _ATOMS
+        value = self._live.get(name)
+        return type(value) in _ATOMS or is_of_process(value)
 
     def moved(self, unit: Live, added: Sequence[int], gone: Sequence[int]) -> set[int]:
         """Since its snapshot, `unit` has come to have objects at addresses, and has none any more at others. All that
@@ -141,6 +144,10 @@ class Here:
             self._owner.setdefault(address, unit.id)
         unit.ids = (unit.ids - set(added)) | set(gone) if added or gone else unit.ids
 
+    def owner_of(self, obj: object) -> str | None:
+        """The unit that was last seen to hold an object where `obj` is."""
+        return self._owner.get(id(obj))
+
     def holders(
         self, addresses: Iterable[int], ids_now: Callable[[Live], Set[int] | None], but: Set[str] = frozenset()
     ) -> set[str]:
@@ -149,13 +156,16 @@ class Here:
         What a unit held when it was last looked at may be gone, and its address another object's by now. So one that
         nobody suspected is looked at again, by `ids_now`, before it is believed.
         """
-        claims: dict[str, set[int]] = {}
-        for address in addresses:
-            unit_id = self._owner.get(address)
-            if unit_id is not None and unit_id not in but:
-                claims.setdefault(unit_id, set()).add(address)
-        for unit_id in claims.keys() - self.current:
-            self.current.add(unit_id)
-            if (ids := ids_now(self.units[unit_id])) is not None:
-                self.disown(self.units[unit_id], ids)
-        return {unit_id for unit_id, at in claims.items() if any(self._owner.get(a) == unit_id for a in at)}
+        at = addresses if isinstance(addresses, Set | Sequence) else list(addresses)
+        units = self._owners_of(at) - but
+        unknown = units - self.current
+        self.current |= unknown
+        for unit in [self.units[unit_id] for unit_id in unknown]:
+            if not self.is_surely_same(unit) and (ids := ids_now(unit)) is not None:
+                self.disown(unit, ids)
+        return units if not unknown else units & self._owners_of(at)
+
+    def _owners_of(self, addresses: Set[int] | Sequence[int]) -> set[str]:
+        if isinstance(addresses, Set) and len(self._owner) < _FEW * len(addresses):
+            return {unit_id for unit_id, unit in self.units.items() if not unit.ids.isdisjoint(addresses)}
+        return {unit_id for unit_id in set(map(self._owner.get, addresses)) if unit_id is not None}

@@ -14,7 +14,7 @@ Memo = dict[int, tuple[int, Any]]
 """What a dump met: by address, when, and the object."""
 _IMMUTABLE: tuple[type, ...] = (
     str, bytes, int, float, complex, bool, type(None), tuple, frozenset, range, slice, type, type(...),
-    types.ModuleType, types.BuiltinFunctionType, types.CodeType, LiveNamespace, ModuleGlobals, ByValue,
+    types.BuiltinFunctionType, types.CodeType, LiveNamespace, ModuleGlobals, ByValue,
 )  # fmt: skip
 _IMMUTABLE_MODULES = frozenset(
     {"datetime", "decimal", "fractions", "uuid", "pathlib", "re", "zoneinfo", "enum", "typing", "dataclasses"}
@@ -36,9 +36,22 @@ def mutable_ids(memo: Memo, live: dict[str, Any]) -> frozenset[int]:
     for obj in [obj for obj, kind in zip(objects, kinds, strict=True) if kind in special] if special else ():
         if sharing[type(obj)] is _Sharing.ARRAY:
             found.update(map(id, owners(obj)))
-        elif obj.__globals__ is not live:
+        elif is_of_process(obj) if sharing[type(obj)] is _Sharing.MODULE else obj.__globals__ is not live:
             found.discard(id(obj))
     return frozenset(found)
+
+
+def is_of_process(obj: object) -> bool:
+    """An imported module, or a function in C that belongs to no object: every process has the same."""
+    if isinstance(obj, types.ModuleType):
+        return sys.modules.get(_dict_of_module(obj).get("__name__", "")) is obj
+    if type(obj) is types.BuiltinFunctionType:
+        return obj.__self__ is None or isinstance(obj.__self__, (types.ModuleType, type))
+    return False
+
+
+_dict_of_module: Any = types.ModuleType.__dict__["__dict__"].__get__  # type: ignore[index]
+"""Asks no module for its attributes: one may be lazy."""
 
 
 class _Sharing(enum.Enum):
@@ -47,6 +60,7 @@ class _Sharing(enum.Enum):
     NONE = "nothing that could change"
     PLAIN = "the object"
     FUNCTION = "the object, if it is the notebook's"
+    MODULE = "the object, if it was not imported"
     ARRAY = "the object, and the memory that it looks into"
 
 
@@ -55,6 +69,8 @@ def _sharing(kind: type) -> _Sharing:
     immutable = (*_IMMUTABLE, *((np.generic, np.dtype) if np is not None else ()))
     if issubclass(kind, immutable) or kind.__module__ in _IMMUTABLE_MODULES:
         return _Sharing.NONE
+    if issubclass(kind, types.ModuleType):
+        return _Sharing.MODULE
     if issubclass(kind, types.FunctionType):
         return _Sharing.FUNCTION
     return _Sharing.ARRAY if np is not None and kind is np.ndarray else _Sharing.PLAIN

@@ -52,7 +52,13 @@ def view_of_dict(mapping: dict[Any, Any], kind: str) -> Any:
 
 
 def reduce_proxy(proxy: Any) -> tuple[Any, ...]:
-    return (types.MappingProxyType, (gc.get_referents(proxy)[0],))
+    """A view of a dictionary goes on showing it; one of a class's attributes shows the class's."""
+    mapping = gc.get_referents(proxy)[0]
+    if type(mapping) is dict and "__module__" in mapping:
+        owner = next((obj for obj in gc.get_referrers(mapping) if isinstance(obj, type)), None)
+        if owner is not None:
+            return (vars, (owner,))
+    return (types.MappingProxyType, (mapping,))
 
 
 def refuse_view(view: memoryview) -> tuple[Any, ...]:

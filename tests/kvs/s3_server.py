@@ -20,17 +20,26 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 
 DEADLINE_S = 60.0
+_SERVE = """
+import os, sys, threading
+def end_with_parent():
+    sys.stdin.buffer.read()
+    os._exit(0)
+threading.Thread(target=end_with_parent, daemon=True).start()
+from moto.server import main
+main(["-H", "127.0.0.1", "-p", sys.argv[1]])
+"""
+"""Its standard input is a pipe on which nothing is written: its end is ours, however we end."""
 
 
 @contextmanager
 def moto_server() -> Iterator[int]:
-    """Its port; the process ends with the block."""
+    """Its port; the process ends with the block, and with this process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    nowhere = subprocess.DEVNULL
-    process = subprocess.Popen(command, stdout=nowhere, stderr=nowhere, start_new_session=True)
+    command, nowhere = [sys.executable, "-c", _SERVE, str(port)], subprocess.DEVNULL
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, start_new_session=True)
     try:
         end_s = time.monotonic() + DEADLINE_S
         while True:
@@ -49,6 +58,8 @@ def moto_server() -> Iterator[int]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait(10)
+        assert process.stdin is not None
+        process.stdin.close()
 
 
 Plan = Callable[[str, str], str]

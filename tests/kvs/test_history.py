@@ -101,6 +101,16 @@ def test_a_commit_made_after_it_was_taken_is_no_part_of_a_history(space: kvs.Spa
 # -- collected
 
 
+def test_a_commit_that_the_replica_has_not_joined_is_no_damage(space: kvs.Space) -> None:
+    """The newest row of a key was taken for a planted one when its commit was not joined yet."""
+    with space.replica() as writer, space.reader() as reader:
+        writer.publish({b"a": Value(b"1")})
+        reader.refresh()
+        writer.publish({b"a": Value(b"2"), b"b": Value(b"2")})
+        past = reader.history().at(reader.vector)
+        assert past.keys() == [b"a"] and past.get(b"a")[0].value.payload == b"1"
+
+
 def test_a_collected_version_is_said_to_be_gone_and_no_older_one_is_given(tmp_path: Path) -> None:
     space = kvs.open(tmp_path / "store", KEEP_NOTHING).space("s")
     with space.replica() as replica:

@@ -16,6 +16,7 @@ import pytest
 
 import kvs
 from kvs import Value
+from kvs.tiers import node
 from kvs.tiers.node import LaneLog
 from tests.kvs.support import values
 
@@ -256,6 +257,7 @@ def test_rows_are_never_flushed_before_their_blobs(tmp_path: Path, monkeypatch: 
         moments.append(shown(path))
 
     monkeypatch.setattr(LaneLog, "checkpoint", seen)
+    monkeypatch.setattr(node, "OVERDUE_PAGES", node.CHECKPOINT_PAGES)
     with kvs.open(tmp_path / "store", PROCESS).space("s").replica() as replica:
         for n in range(1, 400):
             publish(replica, n)

@@ -340,3 +340,42 @@ def test_the_tracker_of_a_parent_says_nothing_in_a_child() -> None:
     )
     tracking.close()
     assert tracking.written(*place()) is None
+
+
+@needs_tracking
+@pytest.mark.parametrize("at", [0, 100, 3000])
+def test_a_write_on_a_page_that_two_buffers_share_is_told_to_both(at: int) -> None:
+    """Frames lie side by side on the heap. To ask about one of them told the system's news of the page where the next
+    begins, and kept only its own part of it: a change of the first rows of the next was never stored."""
+    with mmap.mmap(-1, 8 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        whole = memoryview(memory)
+        end = 16 + 3 * MIB
+        first, second = whole[16:end], whole[end + 16 : end + 16 + 3 * MIB]
+        watching = Buffers()
+        before = watching.mark(first), watching.mark(second)
+        assert (watching.mark(first), watching.mark(second)) == before
+        second[at] = 1
+        assert watching.mark(first) == before[0]
+        changed = watching.mark(second)
+        assert changed != before[1]
+        first[-1 - at] = 1
+        assert watching.mark(second) == changed
+        assert watching.mark(first) != before[0]
+        watching.close()
+        for view in (first, second, whole):
+            view.release()
+
+
+@needs_tracking
+def test_looks_of_one_commit_agree_and_a_write_between_them_is_seen() -> None:
+    with mmap.mmap(-1, 8 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        whole = memoryview(memory)
+        watching = Buffers()
+        marks = [watching.mark(whole)]
+        for n in (5, 5_000_000, 5, 5_000_001):
+            whole[n] += 1
+            marks += [watching.mark(whole), watching.mark(whole)]
+        assert marks[1::2] == marks[2::2]
+        assert len(set(marks)) == 5
+        watching.close()
+        whole.release()

@@ -104,4 +104,19 @@ PROGRAMS = (
         # %%
         print(handmade is made, made.v)
     """, known=MODULES),
+    program("modules that the notebook makes", """
+        import types
+        module = types.ModuleType("made"); module.items, same = [1], module; module.get = lambda: module.items
+        plain = other = types.ModuleType("plain")
+        only = [1].append
+        # %%
+        module.items.append(2); plain.x = 5; only(2); plain.me = other
+        # %%
+        print(module.get(), same.items is module.get(), other.x, only.__self__, plain.me is other)
+        # %%
+        import json
+        decode = json.JSONDecoder(object_hook=lambda found: [*found], strict=False)
+        # %%
+        decode.decode('{"a": [{"b": 1}]}'), decode.scan_once.strict, module.__name__
+    """),
 )  # fmt: skip

@@ -1,0 +1,226 @@
+"""How a replica's view grows: the logs of all lanes, joined as far as they were read.
+
+Theory of operation
+- The joined index is in memory: for each key the newest entry of each lane that no other entry has seen. Payloads
+  are read when they are asked for, and authenticated before they are handed out.
+- A commit is authenticated when it is joined, and lists a mark of each key that it wrote. The marks are compared with
+  the rows that are there: a row that went missing, or whose commit was damaged, makes its key *lost*. Reading a lost
+  key is an error until somebody writes it again, never the older value that lies below.
+- Whoever commits says so in the news of the space. While there are none, nothing is asked of any lane.
+- A lane whose file cannot be read is left out with a warning. A key that no other lane has is then refused, since the
+  unreadable one may have it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from kvs import records, seal
+from kvs.causal import Dot, Sibling, VersionVector
+from kvs.causal.register import surviving
+from kvs.errors import DamageWarning, NotAuthentic, StoreDamaged
+from kvs.tiers.news import News
+from kvs.tiers.node import CommitRow, LaneLog
+from kvs.upkeep import SETTLED_NS, Lost
+
+if TYPE_CHECKING:
+    import threading
+
+    from kvs.clock import HybridClock
+    from kvs.pins import Pin
+    from kvs.version import Version
+
+_EMPTY: tuple[()] = ()
+_NOTHING: frozenset[bytes] = frozenset()
+
+
+class Joining:
+    """See the module. `Replica` has the state, which is named here, and is the only one to extend this."""
+
+    _name: str
+    _directory: str
+    _key: bytes
+    _lane: int | None
+    _clock: HybridClock
+    _lock: threading.RLock
+    _news: News
+    _logs: dict[int, LaneLog]
+    _seen: dict[int, int]
+    _versions: dict[int, int]
+    _commits: dict[Dot, tuple[int, VersionVector]]
+    _index: dict[bytes, tuple[Sibling[int], ...]]
+    _shown: dict[bytes, tuple[Version, ...]]
+    _vector: VersionVector
+    _needed: VersionVector
+    _lost: dict[bytes, Lost]
+    _gone: list[tuple[int, int, int]]
+    _unreadable: dict[int, StoreDamaged]
+    _lanes_mtime: int
+    _pin: Pin
+
+    if TYPE_CHECKING:  # what `Replica` does
+
+        def _log_path(self, lane: int) -> str: ...
+        def _tell(self, changed: Collection[bytes]) -> None: ...
+
+    def refresh(self) -> frozenset[bytes]:
+        """Join what other lanes published since; the keys that changed.
+
+        Costs a comparison of 256 bytes when nobody has begun to publish, else a few microseconds a lane and what the
+        new commits wrote, however much there is besides.
+        """
+        news = self._news
+        if news.table[:] == news.known:  # in full here: a call would cost as much again
+            return _NOTHING
+        with self._lock:
+            look = news.look()
+            changed = self._join_lanes()
+            while not self._needed.leq(self._vector):  # a lane that was read early moved on before one read late
+                before = self._vector
+                changed |= self._join_lanes()
+                if self._vector == before:
+                    self._give_up_tails()
+            self._pin.move(self._vector)
+            news.heard(look)
+            self._tell(changed)
+            return frozenset(changed)
+
+    def _join_lanes(self) -> set[bytes]:
+        self._find_lanes()
+        changed: set[bytes] = set()
+        for lane, log in list(self._logs.items()):
+            if lane == self._lane and lane in self._seen:
+                continue  # nobody else writes it
+            try:
+                version = log.version()
+                if self._versions.get(lane) != version or lane not in self._seen:
+                    changed |= self._join_lane(lane, log)
+                    self._versions[lane] = version
+            except StoreDamaged as e:
+                if lane == self._lane:
+                    raise
+                self._leave_out(lane, e)
+        return changed
+
+    def _leave_out(self, lane: int, error: StoreDamaged) -> None:
+        self._unreadable[lane] = error
+        self._shown.clear()
+        if (log := self._logs.pop(lane, None)) is not None:
+            log.close()
+        warnings.warn(f"space {self._name!r} is read without lane {lane}: {error}", DamageWarning, stacklevel=2)
+
+    def _give_up_tails(self) -> None:
+        """Commits that others have seen are in no log any more (a power loss, a damaged file): count them as known.
+
+        So their numbers are never given again, and what has seen them is still newer than what has not.
+        """
+        for lane, count in self._needed:
+            if count > self._vector[lane]:
+                if lane not in self._unreadable:
+                    self._gone.append((lane, self._vector[lane] + 1, count))
+                self._seen[lane] = count
+        self._vector = self._vector.join(self._needed)
+
+    def _find_lanes(self) -> None:
+        lanes = f"{self._directory}/lanes"
+        mtime = os.stat(lanes).st_mtime_ns
+        if mtime == self._lanes_mtime:
+            return
+        missing = False
+        for entry in os.listdir(lanes):
+            if entry.isdecimal() and (lane := int(entry)) not in self._logs and lane not in self._unreadable:
+                if os.path.exists(self._log_path(lane)):
+                    try:
+                        self._logs[lane] = LaneLog(self._log_path(lane), writable=False)
+                    except StoreDamaged as e:
+                        self._leave_out(lane, e)
+                else:
+                    missing = True  # its holder is about to create it
+        settled = time.time_ns() - mtime > SETTLED_NS
+        self._lanes_mtime = mtime if settled and not missing else -1
+
+    def _join_lane(self, lane: int, log: LaneLog) -> set[bytes]:
+        since = self._seen.setdefault(lane, 0)
+        with log.snapshot():  # else a commit in between could replace rows of the commits that were read before it
+            commits, rows = log.commits(since), log.newest_keys(since)
+        if not commits and not rows:
+            return set()
+        marks = self._learn(lane, commits)
+        writes = {row.n: (dot, *self._commits[dot]) for row in commits if (dot := Dot(lane, row.n)) in self._commits}
+        top = _highest(since, commits, rows, {*writes})
+        changed = set()
+        for key, n, kind in rows:
+            mark = seal.key_mark(key)
+            written = marks.pop(mark, None)
+            if written == n:
+                dot, hlc, context = writes[n]
+                self._add(key, Sibling(dot, context, hlc, kind))
+            else:
+                self._lose(mark, Lost(Dot(lane, max(written or 0, min(n, top))), key))
+            changed.add(key)
+        for mark, n in marks.items():
+            self._lose(mark, Lost(Dot(lane, n), b""))
+        self._seen[lane] = top
+        self._vector = self._vector.advanced(Dot(lane, top))
+        return changed
+
+    def _learn(self, lane: int, commits: list[CommitRow]) -> dict[bytes, int]:
+        """Take in the authentic ones of `commits`; for each mark of a key, the newest of them that wrote it."""
+        newest: dict[bytes, int] = {}
+        context = VersionVector()
+        for row in commits:
+            if self._is_authentic(lane, row):
+                context = VersionVector.from_bytes(row.context)
+                self._commits[Dot(lane, row.n)] = (row.hlc, context)
+                self._clock.see(row.hlc)
+                for at in range(0, len(row.marks), seal.MARK_SIZE):
+                    newest[row.marks[at : at + seal.MARK_SIZE]] = row.n
+        self._needed = self._needed.join(context)  # a later context holds every earlier one of its lane
+        return newest
+
+    def _is_authentic(self, lane: int, row: CommitRow) -> bool:
+        return records.is_authentic_commit(self._key, lane, row)
+
+    def _lose(self, mark: bytes, lost: Lost) -> None:
+        """Remember that a write is damaged, unless one that we know has replaced it."""
+        keys = [lost.key] if lost.key else [key for key in self._index if seal.key_mark(key) == mark]
+        for key in keys:
+            self._shown.pop(key, None)
+        if not any(lost.dot in sibling.context for key in keys for sibling in self._index.get(key, _EMPTY)):
+            self._lost[mark] = Lost(lost.dot, keys[0] if keys else b"")
+
+    def _add(self, key: bytes, entry: Sibling[int]) -> None:
+        known = self._index.get(key)
+        if known is None:
+            self._index[key] = (entry,)
+        else:
+            self._shown.pop(key, None)
+            is_over_all = all(k.dot in entry.context and entry.dot not in k.context for k in known)
+            self._index[key] = (entry,) if is_over_all else surviving([*known, entry])
+        if self._lost:
+            mark = seal.key_mark(key)
+            if mark in self._lost and self._lost[mark].dot in entry.context:
+                del self._lost[mark]
+
+    def _refuse_lost(self, key: bytes) -> None:
+        if self._lost and (lost := self._lost.get(seal.key_mark(key))):
+            raise NotAuthentic(f"key {key!r} of space {self._name!r} (commit {lost.dot})")
+
+    def _refuse_unreadable(self, lane: int) -> None:
+        if lane in self._unreadable:
+            error = self._unreadable[lane]
+            raise StoreDamaged(error.path, error.why)
+
+
+def _highest(since: int, commits: list[CommitRow], rows: list[tuple[bytes, int, int]], good: set[int]) -> int:
+    """The newest commit of a lane, damaged ones included, so that no number is ever given twice.
+
+    A damaged row may show any number: those that the count of damaged rows cannot explain are not believed.
+    """
+    top = max((n for n in good if n > since), default=since)
+    limit = top + sum(row.n not in good for row in commits)
+    return max([top, *(row.n for row in commits if row.n <= limit), *(n for _, n, _ in rows if n <= limit)])
