@@ -43,10 +43,10 @@ def mutable_ids(memo: Memo, live: dict[str, Any]) -> frozenset[int]:
 
 def is_of_process(obj: object) -> bool:
     """An imported module, or a function in C that belongs to no object: every process has the same."""
-    if isinstance(obj, types.ModuleType):
+    if issubclass(type(obj), types.ModuleType):  # a proxy would be asked what it stands for, and may be dead
         return sys.modules.get(_dict_of_module(obj).get("__name__", "")) is obj
     if type(obj) is types.BuiltinFunctionType:
-        return obj.__self__ is None or isinstance(obj.__self__, (types.ModuleType, type))
+        return obj.__self__ is None or issubclass(type(obj.__self__), (types.ModuleType, type))
     return False
 
 

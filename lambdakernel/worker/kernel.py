@@ -6,6 +6,7 @@ Nothing of ipykernel is replaced; each override adds one step around the method 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401 -- not later: imported beside a fork, it releases a lock it never took
 import inspect
 import os
 import signal
