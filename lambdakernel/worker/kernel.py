@@ -52,7 +52,7 @@ class WorkerKernel(IPythonKernel):
         self.main_loop = asyncio.get_event_loop()
         self.running_cells = 0
         self.cells_run = 0
-        self._forget = False
+        self._forget = self._came_early = False
         self._last_request = time.monotonic()
         self.durable = Durable(self, self.settings, self.parent.params)
         for kind in COMM_MESSAGES:
@@ -134,11 +134,28 @@ class WorkerKernel(IPythonKernel):
         cell = None if silent or not store_history else _cell(code, msg_id, started, reply, self.shell.ran_as)
         return self._commit(cell, reply)
 
+    def pre_handler_hook(self) -> None:
+        """As ipykernel's; but an interrupt that comes before `execute_request` can answer for it waits until it can."""
+        super().pre_handler_hook()
+        if self.get_parent("shell")["header"]["msg_type"] == "execute_request":
+            self._came_early = False
+            signal.signal(signal.SIGINT, self._note_interrupt)
+
+    def _note_interrupt(self, _number: int, _frame: Any) -> None:
+        self._came_early = True
+
+    def _hear_interrupts(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            if self._came_early:
+                raise KeyboardInterrupt
+
     async def execute_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """As ipykernel's, but no client waits for ever: not after an interrupt just past the cell's own code, and not
         when the reply cannot be made (no memory is left): then this worker ends, and the front answers."""
         started, number = time.time(), int(self.shell.execution_count)
         try:
+            self._hear_interrupts()
             await super().execute_request(stream, ident, parent)
         except KeyboardInterrupt:
             _ignore_interrupts()
