@@ -136,10 +136,11 @@ class WorkerKernel(IPythonKernel):
 
     def pre_handler_hook(self) -> None:
         """As ipykernel's; but an interrupt that comes before `execute_request` can answer for it waits until it can."""
-        super().pre_handler_hook()
-        if self.get_parent("shell")["header"]["msg_type"] == "execute_request":
-            self._came_early = False
-            signal.signal(signal.SIGINT, self._note_interrupt)
+        if self.get_parent("shell")["header"]["msg_type"] != "execute_request":
+            super().pre_handler_hook()
+            return
+        self._came_early = False
+        self.saved_sigint_handler = signal.signal(signal.SIGINT, self._note_interrupt)
 
     def _note_interrupt(self, _number: int, _frame: Any) -> None:
         self._came_early = True
