@@ -49,6 +49,7 @@ from lambdakernel.state.classes import (
 from lambdakernel.state.dicts import answers_any_name, reduce_with_dict, reduce_with_fill
 from lambdakernel.state.exceptions import reduce_exception
 from lambdakernel.state.finished import reduce_finished
+from lambdakernel.state.fixtures import KEPT_ELSEWHERE, has_no_content
 from lambdakernel.state.functions import LiveNamespace, marker_for, reduce_function, reduce_module, value_of_module
 from lambdakernel.state.graph import ComparableSnapshot
 from lambdakernel.state.registers import reducer_for
@@ -170,7 +171,7 @@ class Encoder(cp.Pickler):
         if kind in self._fixtures.kinds and (name := self._fixtures.name_of(obj)):
             self.fixtures.append(obj)
             return (hooks.fixture, (name,))
-        if (place := self._of_modules.name_of(obj)) and type(obj.__reduce_ex__(5)) is not str:
+        if (place := self._of_modules.name_of(obj)) and self._is_only_one(obj, place[0]):
             self.fixtures.append(obj)
             return (value_of_module, place)
         why = self._living.get(kind)
@@ -195,6 +196,11 @@ class Encoder(cp.Pickler):
         if kind.__module__ != "numpy" and kind not in self._fixtures.kinds and not self._of_modules.has_some(kind):
             self._plain.add(kind)  # what was asked above, but for arrays, has one answer for all objects of a type
         return reduce_with_dict(obj)
+
+    def _is_only_one(self, obj: Any, module: str) -> bool:
+        """Whether a library's instance is stored by its name. One with a content that nobody else keeps is not: a
+        notebook may have changed it."""
+        return module in KEPT_ELSEWHERE or has_no_content(obj.__reduce_ex__(5))
 
     def _function(self, function: types.FunctionType) -> Any:
         globals_ = function.__globals__

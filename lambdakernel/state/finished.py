@@ -59,42 +59,38 @@ def closed_file(kind: type, buffer: Any, name: Any, raw_mode: str, mode: str, *c
 # -- code that ran
 
 
-def _reduce_generator(generator: types.GeneratorType[Any, Any, Any]) -> tuple[Any, ...] | None:
-    if generator.gi_frame is not None:
+def _reduce_code(code: Any) -> tuple[Any, ...] | None:
+    is_coroutine = isinstance(code, types.CoroutineType)
+    if (code.cr_frame if is_coroutine else code.gi_frame) is not None:
         return None
-    return (ended_generator, (generator.__name__, generator.__qualname__))
+    return (ended_code, (is_coroutine, code.__name__, code.__qualname__))
 
 
-def ended_generator(name: str, qualname: str) -> Any:
-    ended: Any = (number for number in range(0))
+def ended_code(is_coroutine: bool, name: str, qualname: str) -> Any:
+    """A coroutine or a generator that has ended."""
+    ended: Any = _nothing() if is_coroutine else (number for number in range(0))
     ended.close()
     ended.__name__, ended.__qualname__ = name, qualname
     return ended
 
 
-def _reduce_coroutine(coroutine: types.CoroutineType[Any, Any, Any]) -> tuple[Any, ...] | None:
-    if coroutine.cr_frame is not None:
-        return None
-    return (ended_coroutine, (coroutine.__name__, coroutine.__qualname__))
-
-
-def ended_coroutine(name: str, qualname: str) -> Any:
-    async def nothing() -> None: ...
-
-    ended: Any = nothing()
-    ended.close()
-    ended.__name__, ended.__qualname__ = name, qualname
-    return ended
+async def _nothing() -> None: ...
 
 
 _THREADS_OWN = frozenset(vars(threading.Thread())) | {"_target", "_args", "_kwargs", "_tstate_lock", "_handle"}
 
 
+_THREADS_LAYOUT = (threading.Thread.__basicsize__, threading.Thread.__dictoffset__)
+
+
 def _reduce_thread(thread: threading.Thread) -> tuple[Any, ...] | None:
     if thread.is_alive() or thread.ident is None or isinstance(thread, threading._DummyThread):
         return None
+    kind = type(thread)
+    if (kind.__basicsize__, kind.__dictoffset__) != _THREADS_LAYOUT:  # of a class with slots
+        return None
     more = {name: value for name, value in vars(thread).items() if name not in _THREADS_OWN}
-    return (ended_thread, (type(thread), thread.name, thread.daemon, thread.ident, thread.native_id), more)
+    return (ended_thread, (kind, thread.name, thread.daemon, thread.ident, thread.native_id), more)
 
 
 def ended_thread(kind: type, name: str, daemon: bool, ident: int, native_id: int) -> threading.Thread:
@@ -141,8 +137,8 @@ def closed_pool(kind: Any, workers: int) -> Any:
 
 _KINDS: tuple[tuple[type, Reducer], ...] = (
     (io.IOBase, _reduce_file),
-    (types.GeneratorType, _reduce_generator),
-    (types.CoroutineType, _reduce_coroutine),
+    (types.GeneratorType, _reduce_code),
+    (types.CoroutineType, _reduce_code),
     (threading.Thread, _reduce_thread),
 )
 _NAMED: dict[tuple[str, str], Reducer] = {

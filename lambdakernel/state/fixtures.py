@@ -3,10 +3,12 @@ worker's after a move. They are known by a name, never looked into, and shared b
 
 from __future__ import annotations
 
+import copyreg
 import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 
 class LateFixtures(NamedTuple):
@@ -50,32 +52,51 @@ class Fixtures:
 
 
 class OfModules:
-    """Instances that the module of their class has under a name, such as `email.policy.default`: libraries compare
-    them by identity, and take them for the only one. By type; what was found once is looked up again, not kept."""
+    """Instances that the module of their class has under a name, such as `unittest.mock.ANY`: libraries compare them by
+    identity, and take them for the only ones. By type, which is not kept alive; a name that was found is looked up
+    again, since another object may have it by now."""
 
     def __init__(self) -> None:
-        self._names: dict[type, dict[int, str]] = {}
+        self._names: WeakKeyDictionary[type, dict[int, str]] = WeakKeyDictionary()
 
     def name_of(self, obj: object) -> tuple[str, str] | None:
         """Module and name of `obj`; None if it is none of them."""
         kind = type(obj)
+        if kind.__module__ in _NONE_IN:
+            return None
         names = self._names.get(kind)
         if names is None:
-            names = self._names[kind] = {id(thing): name for name, thing in _globals_of(kind) if type(thing) is kind}
-        name = names.get(id(obj)) if names else None
-        return (kind.__module__, name) if name and vars(sys.modules[kind.__module__]).get(name) is obj else None
+            names = self._names[kind] = {
+                id(thing): name for name, thing in list(_globals_of(kind).items()) if type(thing) is kind
+            }
+        name = names.get(id(obj))
+        return (kind.__module__, name) if name and _globals_of(kind).get(name) is obj else None
 
     def has_some(self, kind: type) -> bool:
         """Whether there are such instances of a type of which one was asked for."""
         return bool(self._names.get(kind))
 
 
-def _globals_of(kind: type) -> list[tuple[str, Any]]:
-    module = sys.modules.get(kind.__module__) if kind.__module__ not in _NONE_IN else None
-    return list(vars(module).items()) if module is not None else []
+def has_no_content(made: object) -> bool:
+    """Whether what `__reduce_ex__` gave makes an instance out of nothing, so that its identity is all it has."""
+    return (
+        isinstance(made, tuple)
+        and made[0] is copyreg.__newobj__  # type: ignore[attr-defined]
+        and len(made[1]) == 1
+        and not any(part is not None for part in made[2:])
+    )
+
+
+def _globals_of(kind: type) -> dict[str, Any]:
+    module = sys.modules.get(kind.__module__) if isinstance(kind.__module__, str) else None
+    return vars(module) if module is not None else {}
 
 
 _NONE_IN = ("__main__", "builtins", "numpy")
+KEPT_ELSEWHERE = frozenset(
+    {"matplotlib", "pandas._config.config", "numpy.random.mtrand", "email.policy", "scipy.special._multiufuncs"}
+)
+"""Modules whose only ones have a content that is ambient state, or never changes."""
 
 
 def of_python() -> dict[str, object]:

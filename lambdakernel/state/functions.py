@@ -14,6 +14,7 @@ import sys
 import types
 from typing import Any
 
+from lambdakernel.state.graph import is_of_process
 from lambdakernel.state.hooks import live_namespace
 
 _SLOTS = ("__defaults__", "__kwdefaults__", "__annotations__", "__doc__", "__module__")
@@ -55,7 +56,7 @@ def marker_for(globals_: dict[str, Any]) -> ModuleGlobals | dict[str, Any]:
 
 def reduce_module(module: types.ModuleType) -> Any:
     """One that was imported by its name, one that the notebook made with its content."""
-    if sys.modules.get(module.__name__) is module:
+    if is_of_process(module):
         return NotImplemented
     content = {name: value for name, value in vars(module).items() if name != "__builtins__"}
     return (types.ModuleType, (module.__name__,), content, None, None, fill_module)

@@ -555,15 +555,24 @@ def _role_of_function(function: Any, walk: _Walk) -> _Role:
     return _Role.ATOM if globals_.get(function.__name__) is function else _Role.CONTAINER
 
 
+def is_of_process(obj: object) -> bool:
+    """An imported module, or a function in C that belongs to no object: every process has the same."""
+    kind = type(obj)  # a proxy would be asked what it stands for, and may be dead
+    if _is_under(kind, types.ModuleType):
+        name = (_dict_of_module(obj) or {}).get("__name__")
+        return type(name) is str and sys.modules.get(name) is obj
+    if kind is not types.BuiltinFunctionType:
+        return False
+    owner = obj.__self__  # type: ignore[attr-defined]
+    return owner is None or _is_under(type(owner), types.ModuleType) or _is_under(type(owner), type)
+
+
 def _role_of_builtin(function: Any, _walk: _Walk) -> _Role:
-    owner = function.__self__
-    free = owner is None or _is_under(type(owner), types.ModuleType) or _is_under(type(owner), type)
-    return _Role.ATOM if free else _Role.CONTAINER
+    return _Role.ATOM if is_of_process(function) else _Role.CONTAINER
 
 
 def _role_of_module(module: Any, _walk: _Walk) -> _Role:
-    name = (_dict_of_module(module) or {}).get("__name__")
-    return _Role.ATOM if type(name) is str and sys.modules.get(name) is module else _Role.OPAQUE
+    return _Role.ATOM if is_of_process(module) else _Role.OPAQUE
 
 
 def _role_of_moment(moment: Any, walk: _Walk) -> _Role:

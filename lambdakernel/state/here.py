@@ -8,8 +8,7 @@ from typing import Any
 
 from lambdakernel.state.bases import Base
 from lambdakernel.state.classes import ClassBook
-from lambdakernel.state.graph import ComparableSnapshot
-from lambdakernel.state.sharing import is_of_process
+from lambdakernel.state.graph import ComparableSnapshot, is_of_process
 
 Item = tuple[str, str]
 """(`n`, name) or (`c`, identity of a class)."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from lambdakernel.state.arrays import ByValue, owners
 from lambdakernel.state.functions import LiveNamespace, ModuleGlobals
+from lambdakernel.state.graph import is_of_process
 
 Memo = dict[int, tuple[int, Any]]
 """What a dump met: by address, when, and the object."""
@@ -39,19 +40,6 @@ def mutable_ids(memo: Memo, live: dict[str, Any]) -> frozenset[int]:
         elif is_of_process(obj) if sharing[type(obj)] is _Sharing.MODULE else obj.__globals__ is not live:
             found.discard(id(obj))
     return frozenset(found)
-
-
-def is_of_process(obj: object) -> bool:
-    """An imported module, or a function in C that belongs to no object: every process has the same."""
-    if issubclass(type(obj), types.ModuleType):  # a proxy would be asked what it stands for, and may be dead
-        return sys.modules.get(_dict_of_module(obj).get("__name__", "")) is obj
-    if type(obj) is types.BuiltinFunctionType:
-        return obj.__self__ is None or issubclass(type(obj.__self__), (types.ModuleType, type))
-    return False
-
-
-_dict_of_module: Any = types.ModuleType.__dict__["__dict__"].__get__  # type: ignore[index]
-"""Asks no module for its attributes: one may be lazy."""
 
 
 class _Sharing(enum.Enum):

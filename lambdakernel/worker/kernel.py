@@ -136,7 +136,8 @@ class WorkerKernel(IPythonKernel):
 
     def pre_handler_hook(self) -> None:
         """As ipykernel's; but an interrupt that comes before `execute_request` can answer for it waits until it can."""
-        if self.get_parent("shell")["header"]["msg_type"] != "execute_request":
+        is_main = threading.current_thread() is threading.main_thread()
+        if not is_main or self.get_parent("shell")["header"]["msg_type"] != "execute_request":
             super().pre_handler_hook()
             return
         self._came_early = False

@@ -141,9 +141,9 @@ KILLS: dict[Callable[[Kernel, random.Random], bool], int] = {
     kill_worker: 24,
     kill_worker_twice: 3,
     freeze_then_kill: 6,
-    kill_zygote: 3,
-    kill_front: 1,
-    kill_everything: 1,
+    kill_zygote: 5,
+    kill_front: 5,
+    kill_everything: 5,
 }
 """Each does its work and says whether the front is gone; how often it is drawn. A dead worker costs a fork, a dead
 front a start of everything."""

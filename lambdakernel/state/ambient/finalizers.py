@@ -53,7 +53,7 @@ class Finalizers(Held):
         return (
             _is_of_main(target)
             or self._is_of_notebook(function)
-            or any(value is target for value in self._live.values())
+            or any(value is target for value in [*self._live.values()])
         )
 
     def _is_of_notebook(self, function: Any) -> bool:

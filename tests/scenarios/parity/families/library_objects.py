@@ -171,13 +171,13 @@ PROGRAMS = (
         print(other)
     """),
     program("the only ones of their kind, in modules of libraries", """
-        import decimal, email.policy, os, random, unittest.mock as mock
+        import email.policy, os, random, unittest.mock as mock
         import matplotlib as mpl, numpy as np, pandas as pd
-        anything, policy, context, settings = mock.ANY, email.policy.default, decimal.DefaultContext, mpl.rcParams
+        anything, policy, settings = mock.ANY, email.policy.default, mpl.rcParams
         options, numbers, environment = pd.options, np.random.mtrand._rand, os.environ
         holder = {"any": mock.ANY, "other": [policy]}
         # %%
-        print(anything is mock.ANY, policy is email.policy.default, context is decimal.DefaultContext)
+        print(anything is mock.ANY, policy is email.policy.default)
         print(settings is mpl.rcParams, options is pd.options, numbers is np.random.mtrand._rand)
         print(environment is os.environ, holder["any"] is anything, holder["other"][0] is policy)
         # %%
@@ -185,6 +185,21 @@ PROGRAMS = (
         # %%
         print(mpl.rcParams["lines.linewidth"], pd.get_option("display.precision"), os.environ["PARITY_X"])
         del os.environ["PARITY_X"]
+    """),
+    program("the only one of a module, which the notebook changes", """
+        with open("settings_of_own.py", "w") as file:
+            file.write("class Settings:\\n    def __init__(self): self.level = [1]\\nsettings = Settings()\\n")
+        import sys; sys.path.insert(0, "")
+        from settings_of_own import settings
+        # %%
+        settings.level.append(2); settings.more = {"a": 1}
+        # %%
+        print(settings.level, settings.more)
+        # %%
+        import decimal
+        context = decimal.DefaultContext.copy(); context.prec = 5
+        # %%
+        print(context.divide(decimal.Decimal(1), 3))
     """),
     program("observers of traits", """
         import traitlets as tl
