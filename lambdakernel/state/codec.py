@@ -180,7 +180,7 @@ class Encoder(cp.Pickler):
                 bounds.why_stopped(kind) or self._book.untrue.get(kind_of(kind)) or why_living(kind)
             )
         if why:
-            over = reduce_finished(obj)
+            over = reduce_finished(obj) if why == why_living(kind) else None  # not what was seen to hang or to lie
             if over is None:
                 raise CannotMove(obj, why)
             return over

@@ -77,9 +77,13 @@ def ended_code(is_coroutine: bool, name: str, qualname: str) -> Any:
 async def _nothing() -> None: ...
 
 
-_THREADS_OWN = frozenset(vars(threading.Thread())) | {"_target", "_args", "_kwargs", "_tstate_lock", "_handle"}
-
-
+_THREADS_OWN = frozenset(vars(threading.Thread(name="any"))) | {
+    "_target",
+    "_args",
+    "_kwargs",
+    "_tstate_lock",
+    "_handle",
+}
 _THREADS_LAYOUT = (threading.Thread.__basicsize__, threading.Thread.__dictoffset__)
 
 
