@@ -15,6 +15,7 @@ from jupyter_client.session import Session
 
 from lambdakernel.executors.frames import OUTPUT, REPLY, unpack
 from lambdakernel.worker.output import Output, Replies, Stream
+from tests.kernels import eventually
 
 
 @pytest.fixture()
@@ -31,6 +32,7 @@ def output(heard: zmq.Socket[bytes]) -> Iterator[Output]:
     socket.connect("inproc://out")
     output = Output(socket, Session(key=b"k"))
     output.start()
+    eventually(lambda: output._event_pipe_gc_task, 5, "the thread's loop")  # a test may end before the thread has begun
     yield output
     assert output._event_pipe_gc_task is not None
     output.io_loop.add_callback(output._event_pipe_gc_task.cancel)  # or it would be left pending, and asyncio say so
