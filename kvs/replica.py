@@ -236,6 +236,7 @@ class Replica(Joining, Recalling, Upkeep, Verbs):
             for row in rows:
                 self._add(row.key, Sibling(dot, self._vector, hlc, row.kind))
             self._vector = self._vector.advanced(dot)
+            self._logs[lane].tell(self._news)
             self._unpublished_ns = NEVER
             return dot
 

@@ -4,6 +4,7 @@ Theory of operation
 - `lanes/news` has a number a lane. Whoever writes a lane makes its number odd before each transaction and even after
   it, always greater than before. A reader maps the file, keeps what it held before it read the lanes, and has nothing
   to do while that is what it still holds and every number in it is even.
+- What a process itself commits is no news to it: it puts its own number into what it held.
 - A writer that dies or is stopped in the middle leaves its number odd: readers then look into the lanes each time, as
   they do where there is no such file. So nothing is ever missed; the next holder makes the number even.
 - The file is of use among processes that run now, and never flushed: what a power loss leaves in it is as good as
@@ -71,6 +72,11 @@ class Ringer:
     def close(self) -> None:
         os.close(self._fd)
 
+    def tell(self, news: News) -> None:
+        """To the reader that is in the same hands as this lane: all transactions of it are known there."""
+        if not self._is_shared:
+            news.know(self._at, _NUMBER.pack(self._number % (1 << 64)))
+
 
 class News:
     """A reader's look at the table of a space."""
@@ -94,6 +100,11 @@ class News:
     def heard(self, look: bytes) -> None:
         """All that had been committed at `look` is known."""
         self.known = look if look and not int.from_bytes(look, "little") & _ODD else None
+
+    def know(self, at: int, number: bytes) -> None:
+        """All that has been committed to the lane whose number is at `at` is known, besides what was before."""
+        if self.known is not None and number[0] % 2 == 0:
+            self.known = self.known[:at] + number + self.known[at + len(number) :]
 
     def _map(self) -> None:
         try:

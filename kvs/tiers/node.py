@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from kvs.errors import StoreDamaged, StoreForeign
-from kvs.tiers.news import Ringer
+from kvs.tiers.news import News, Ringer
 from kvs.tiers.translation import translated as translated  # for those who know the files of a space
 
 FORMAT = 1
@@ -109,6 +109,11 @@ class LaneLog:
                 connection.executemany(_INSERT_ENTRY, rows)
 
         self._transact(write)
+
+    def tell(self, news: News) -> None:
+        """To the news of the replica that holds this lane: it knows every transaction so far."""
+        if self._ringer is not None:
+            self._ringer.tell(news)
 
     def _transact(self, write: Callable[[], None]) -> None:
         """Do all that `write` says or nothing of it, and tell of it."""

@@ -60,10 +60,21 @@ class Buffers:
     def __init__(self) -> None:
         self._pages = Pages()
         self._watched: dict[Run, _Watched] = {}
+        self._looked: set[Run] | None = None
+        """What was looked at since `look_once`; None if each look is a new one."""
 
     def close(self) -> None:
         self._pages.close()
         self._watched.clear()
+
+    def look_once(self) -> None:
+        """From here on one look at each buffer will do: for as long as no code of a value runs, and nothing that was
+        looked at goes."""
+        self._looked = set()
+
+    def look_each_time(self) -> None:
+        """Not any more."""
+        self._looked = None
 
     # -- marks
 
@@ -121,6 +132,10 @@ class Buffers:
 
     def _look(self, place: Run, watched: _Watched) -> bool:
         """Bring what is known of a buffer up to date; False if nobody can say what happened to it."""
+        if self._looked is not None:
+            if place in self._looked:
+                return True
+            self._looked.add(place)
         if not watched.is_armed:
             runs = self._pages.private(*place)
             if not runs:

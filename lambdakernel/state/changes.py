@@ -45,6 +45,7 @@ class Detector:
 
     def __init__(self, live: dict[str, Any], book: ClassBook, worker: str, buffers: Buffers) -> None:
         self.here = Here(live, book)
+        self._buffers = buffers
         self.dumper = Dumper(live, book, worker, buffers)
         self._editor = Editor(self.here, self.dumper, live, book)
 
@@ -56,6 +57,7 @@ class Detector:
         try:
             return self._detect(set(suspects), list(rebound), list(gone))
         finally:
+            self._buffers.look_each_time()
             self.dumper.forget()
             self.here.current.clear()
             if collects:
@@ -80,6 +82,7 @@ class Detector:
             unit = self.here.units[unit_id]
             if self.here.is_atom(unit):
                 continue
+            self._buffers.look_once()
             if self.here.is_surely_same(unit):
                 self.here.current.add(unit_id)
                 continue
@@ -142,7 +145,7 @@ class Detector:
         kept_whole = [kept for kept, _ in whole.values()]
         for kept in [*kept_whole, *(written.dump for written in edited.values() if written.dump is not None)]:
             queue += [c for c in self._new_classes(kept, alone) if c not in queue]
-        clusters = self._clusters(queue, alone, edited, broken)
+        clusters = self._clusters(queue, ready, alone, edited, broken)
         queue = [item for item in queue if not any(item in cluster.items for cluster in clusters.values())]
         for cluster in clusters:
             queue += [c for c in self._new_classes(alone[cluster][0], alone) if c not in queue]
@@ -180,6 +183,7 @@ class Detector:
     def _clusters(
         self,
         loose: Sequence[Item],
+        ready: Mapping[Item, tuple[Dump, Set[int]]],
         alone: dict[Item, tuple[Dump, Set[int]]],
         edited: dict[str, Written],
         broken: Set[str],
@@ -187,7 +191,7 @@ class Detector:
         """Loose names that a look says share something, with each other or with units that nobody suspected. They are
         dumped together at once, into `alone`, by an item that stands for them."""
         names = [item for item in loose if item[0] == "n" and not self.here.is_atomic(item[1])]
-        looks = {item: look.ids for item in names if (look := self.dumper.look((item,))) is not None}
+        looks = {item: ids for item in names if (ids := self._ids_at_a_look(item, ready)) is not None}
         met = self.here.holders(set().union(*looks.values()), self.dumper.ids_now, broken)
         found: dict[Item, _Cluster] = {}
         for group in groups(looks | {("u", unit_id): self.here.units[unit_id].ids for unit_id in sorted(met)}):
@@ -202,6 +206,13 @@ class Detector:
                 cluster = ("g", str(len(found)))
                 found[cluster], alone[cluster] = _Cluster(items, absorbed), dumped
         return found
+
+    def _ids_at_a_look(self, item: Item, ready: Mapping[Item, tuple[Dump, Set[int]]]) -> Set[int] | None:
+        """Addresses of what others could share in it; of one that is dumped, those of that dump."""
+        if item in ready and ready[item][0].snapshot is not None:
+            return ready[item][1]
+        look = self.dumper.look((item,))
+        return look.ids if look is not None else None
 
     def _items_of(
         self, loose: Sequence[Item], absorbed: Sequence[str], edited: Mapping[str, Written]

@@ -51,6 +51,10 @@ class Dumper:
         self._memos.clear()
         self._looks.clear()
 
+    def look_each_time(self) -> None:
+        """Code of a value may run from here on: a look at a buffer is good for itself alone."""
+        self._buffers.look_each_time()
+
     def attempt(
         self, items: tuple[Item, ...], marks: Sequence[bytes] = (), *, numbers: bool = False
     ) -> tuple[Dump, Set[int]] | None:
@@ -131,6 +135,7 @@ class Dumper:
         has_shared_dict: bool = True,
     ) -> tuple[Dump, Memo]:
         """`items` as one value, and the memo of its dump. Changes nothing here."""
+        self.look_each_time()
         classes = {key: cls for kind, key in items if kind == "c" and (cls := self._book.get(key)) is not None}
         names = {key: self._live[key] for kind, key in items if kind == "n"}
         texts = {key: texts for key, value in names.items() if (texts := as_texts(value))} if len(items) == 1 else {}

@@ -25,6 +25,7 @@ class Editor:
         it; None if it must be dumped, or shares something with another unit now, `but` with those that go into it."""
         if unit.base is None or unit.snapshot is None:
             return None
+        self._dumper.look_each_time()
         try:
             roots = [self._live[key] for _, key in items]
             look, difference = graph.advance(unit.snapshot, roots, self._live, leaf=self._dumper.token)

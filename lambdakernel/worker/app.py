@@ -70,6 +70,12 @@ class WorkerApp(IPKernelApp):
     link = Instance(Link)
     journal = Instance(Journal)
 
+    def _configure_logging(self) -> None:
+        """As traitlets do it; but what no handler would show is not made: several records a cell."""
+        super()._configure_logging()
+        if self.log.handlers:
+            self.log.setLevel(min(handler.level for handler in self.log.handlers))
+
     # -- connections: the front's
 
     def init_connection_file(self) -> None:

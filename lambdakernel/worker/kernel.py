@@ -9,6 +9,7 @@ import asyncio
 import concurrent.futures.thread  # noqa: F401 -- not later: imported beside a fork, it releases a lock it never took
 import inspect
 import os
+import re
 import signal
 import sys
 import threading
@@ -20,6 +21,7 @@ from functools import partial
 from typing import Any
 
 from ipykernel.ipkernel import IPythonKernel
+from jupyter_client.session import DELIM
 from traitlets import Type, default
 
 from lambdakernel import magics
@@ -30,6 +32,10 @@ from lambdakernel.worker.config import settings_of
 from lambdakernel.worker.durable import Durable
 from lambdakernel.worker.shell import NamespaceModule, WorkerShell
 
+_HEAD = 8
+"""Frames among which the header is: after the identities of its sender, of which there are one or two."""
+_ROUTED = re.compile(rb'"subshell_id"\s*:(?!\s*null)|"comm_|\\u')
+"""What the header of a message has that may go to a subshell; an escape can hide it."""
 COMM_MESSAGES = ("comm_open", "comm_msg", "comm_close")
 EXIT_NO_REPLY = 70
 """Code with which a worker ends that could not reply: the front does, and the store says what was kept of the cell."""
@@ -101,6 +107,16 @@ class WorkerKernel(IPythonKernel):
     def _publish_status(self, status: str, channel: str, parent: Any = None) -> None:
         if status != "starting":  # the kernel started when the front did
             super()._publish_status(status, channel, parent)
+
+    async def shell_channel_thread_main(self, msg: list[Any]) -> None:
+        """As ipykernel's, which reads the header of each message to find its subshell. One that names none is for the
+        main shell, which reads and verifies it."""
+        if not _is_for_main_shell(msg):
+            await super().shell_channel_thread_main(msg)
+            return
+        channel = self.shell_channel_thread
+        async with channel.asyncio_lock:
+            channel.manager.get_shell_channel_to_subshell_socket(None).send_multipart(msg, copy=False)
 
     # -- cells
 
@@ -256,6 +272,14 @@ def _ignore_interrupts() -> None:
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _is_for_main_shell(frames: list[Any]) -> bool:
+    """Whether it surely is, to be told without decoding: a request that has no subshell and is about no comm, which may
+    have one."""
+    raw = [bytes(frame.buffer) for frame in frames[:_HEAD]]
+    at = raw.index(DELIM) + 2 if DELIM in raw else len(raw)
+    return at < len(raw) and _ROUTED.search(raw[at]) is None
 
 
 def _cell(code: str, msg_id: str, started: float, reply: dict[str, Any], filename: str) -> Cell:

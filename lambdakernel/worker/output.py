@@ -7,11 +7,13 @@ Theory of operation
 - Output and replies go by the same socket, so that a reply never overtakes the output that it answers for.
 - A message is one frame (`executors.frames`), so that an interrupt can come before it or after it, never inside.
 - The text of `print` is still gathered and sent by ipykernel's thread, every 0.2 s or when flushed: it must flow while
-  a cell computes. A flush that finds nothing to send asks no thread.
+  a cell computes. A flush that finds nothing to send asks no thread, and one that no interrupt can tear, as that at
+  the end of a cell, sends what there is itself.
 """
 
 from __future__ import annotations
 
+import signal
 import threading
 from typing import Any
 
@@ -80,11 +82,15 @@ class Stream(OutStream):
 
     def flush(self) -> None:
         """As ipykernel's. With nothing written and nothing under way, it is done at once."""
-        if self._buffers or self.echo is not None or not self._is_master_process():
+        if self.echo is not None or not self._is_master_process():
             super().flush()
-            return
-        with self._sending:  # taken by the thread, but not sent yet
-            return
+        elif not self._buffers:
+            with self._sending:  # taken by the thread, but not sent yet
+                return
+        elif _may_be_interrupted():  # between what was taken and what was sent: text would be lost
+            super().flush()
+        else:
+            self._flush()
 
     def _flush(self) -> None:
         if not self._is_master_process():  # the lock may have been held by a thread that the fork left behind
@@ -92,3 +98,8 @@ class Stream(OutStream):
             return
         with self._sending:
             super()._flush()
+
+
+def _may_be_interrupted() -> bool:
+    is_main = threading.current_thread() is threading.main_thread()
+    return is_main and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN

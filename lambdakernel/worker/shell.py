@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
@@ -10,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ipykernel.zmqshell import ZMQInteractiveShell
-from IPython.core import formatters
+from IPython.core import formatters, history
 from IPython.core.interactiveshell import ExecutionResult
 from IPython.core.macro import Macro
 
@@ -18,6 +19,8 @@ import kvs
 from lambdakernel.errors import LambdaKernelError
 from lambdakernel.worker.underscores import KEPT, SHOWN
 
+GATHER_S = 0.1
+"""Seconds for which inputs are gathered before they are written to IPython's history, where cells follow each other."""
 _FIRST_WORD = re.compile(r"\s*([^\W\d]\w*)")
 if TYPE_CHECKING:
     from lambdakernel.worker.durable import Durable
@@ -52,6 +55,25 @@ class DisplayFormatter(formatters.DisplayFormatter):
         return super().format(obj, include, exclude)
 
 
+class HistoryManager(history.HistoryManager):
+    """IPython's, whose thread writes what was gathered for a moment: else it takes the interpreter from each cell that
+    runs, for longer than the cell may need it. Whoever reads the history has what is left written first."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._hurry = threading.Event()
+        super().__init__(*args, **kwargs)
+
+    def writeout_cache(self, conn: Any = None) -> None:
+        if isinstance(threading.current_thread(), history.HistorySavingThread):
+            self._hurry.wait(GATHER_S)
+        super().writeout_cache(conn)
+
+    def _stop_save_thread(self) -> None:
+        self._hurry.set()
+        super()._stop_save_thread()
+        self._hurry.clear()
+
+
 class WorkerShell(ZMQInteractiveShell):
     """See the module. `durable` is set by the kernel once the shell exists."""
 
@@ -67,6 +89,12 @@ class WorkerShell(ZMQInteractiveShell):
         formatter: Any = DisplayFormatter(parent=self)
         self.display_formatter = formatter
         self.configurables.append(formatter)
+
+    def init_history(self) -> None:
+        """As IPython does it."""
+        manager: Any = HistoryManager(shell=self, parent=self)
+        self.history_manager = manager
+        self.configurables.append(manager)
 
     async def run_ast_nodes(self, nodelist: Any, cell_name: str, *args: Any, **kwargs: Any) -> bool:
         """Load, then run; a name that cannot be had is this cell's error, and nothing of the cell runs."""

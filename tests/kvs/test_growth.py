@@ -181,3 +181,15 @@ def test_lanes_beyond_the_table_of_news_are_looked_at_each_time(space: kvs.Space
             assert reader.refresh() == {b"a"}
             far.publish({b"a": Value(b"2")})
             assert reader.refresh() == {b"a"} and reader.get(b"a")[0].value.payload == b"2"
+
+
+def test_what_a_replica_commits_itself_is_no_news_to_it_and_hides_nobody_elses(space: kvs.Space) -> None:
+    with space.replica() as writer, space.replica() as other:
+        writer.refresh()
+        writer.publish({b"a": Value(b"1")})
+        assert writer._news.is_quiet and writer.refresh() == frozenset()
+        assert other.refresh() == {b"a"}
+        other.publish({b"b": Value(b"1")})
+        writer.publish({b"c": Value(b"1")})
+        assert not writer._news.is_quiet and writer.refresh() == {b"b"} and writer._news.is_quiet
+        assert other.refresh() == {b"c"} and other.get(b"a")[0].value.payload == b"1"
