@@ -125,8 +125,11 @@ class Blobs:
 
     def _name(self, temporary: str, ref: BlobRef) -> None:
         path = self.path(ref)
-        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-        os.rename(temporary, path)
+        try:
+            os.rename(temporary, path)
+        except FileNotFoundError:  # the first of its folder
+            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+            os.rename(temporary, path)
 
     def _is_there(self, path: str, ref: BlobRef) -> bool:
         """Whether it need not be written. It is wanted again then: not old enough to be collected."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence, Set
 from typing import Any, NamedTuple
 
 from lambdakernel.state import edits, graph
-from lambdakernel.state.arrays import array_identity, memory_of, owners
+from lambdakernel.state.arrays import array_identity, is_plain_array, memory_of, owners
 from lambdakernel.state.buffers import Buffers
 from lambdakernel.state.classes import ClassBook, is_notebook_class
 from lambdakernel.state.codec import Dump, dump, unmarked
@@ -135,9 +135,10 @@ class Dumper:
         has_shared_dict: bool = True,
     ) -> tuple[Dump, Memo]:
         """`items` as one value, and the memo of its dump. Changes nothing here."""
-        self.look_each_time()
         classes = {key: cls for kind, key in items if kind == "c" and (cls := self._book.get(key)) is not None}
         names = {key: self._live[key] for kind, key in items if kind == "n"}
+        if classes or not all(map(is_plain_array, names.values())):  # to dump an array runs no code of its own
+            self.look_each_time()
         texts = {key: texts for key, value in names.items() if (texts := as_texts(value))} if len(items) == 1 else {}
         for attempt in range(_RETRIES):
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -90,6 +91,29 @@ def test_a_flush_of_nothing_asks_no_thread(heard: zmq.Socket[bytes], output: Out
     output.schedule = None  # type: ignore[method-assign, assignment]
     with closing(out):
         out.flush()
+
+
+def test_who_flushes_sends_it_where_no_interrupt_can_tear_that(heard: zmq.Socket[bytes], output: Output) -> None:
+    out = stream(output)
+    asked: list[object] = []
+    with closing(out):
+        out.write("ignored")
+        schedule, output.schedule = output.schedule, asked.append  # type: ignore[method-assign, assignment]
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            out.flush()
+        finally:
+            signal.signal(signal.SIGINT, before)
+        assert b"ignored" in unpack(heard.recv())[1][-1] and not asked
+        out._buffers[frozenset()].write("not main")  # type: ignore[index]
+        thread = threading.Thread(target=out.flush)
+        thread.start()
+        thread.join(5)
+        assert b"not main" in unpack(heard.recv())[1][-1] and not asked
+        output.schedule = lambda event: (asked.append(event), schedule(event))  # type: ignore[method-assign, assignment]
+        out.write("may be interrupted")
+        out.flush()
+        assert b"may be interrupted" in unpack(heard.recv())[1][-1] and len(asked) >= 2
 
 
 def test_a_flush_waits_for_text_that_the_thread_is_sending(heard: zmq.Socket[bytes], output: Output) -> None:
