@@ -8,6 +8,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 
+DELIMITER = b"<IDS|MSG>"
+"""The frame of a Jupyter message that comes before its signature and its header, after the identities of its sender."""
 OUTPUT = 0
 """For everyone who listens: iopub."""
 REPLY = 1

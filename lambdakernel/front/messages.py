@@ -15,7 +15,8 @@ import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-DELIMITER = b"<IDS|MSG>"
+from lambdakernel.executors.frames import DELIMITER
+
 PROTOCOL = "5.5"
 Frames = list[bytes]
 

@@ -21,11 +21,11 @@ from functools import partial
 from typing import Any
 
 from ipykernel.ipkernel import IPythonKernel
-from jupyter_client.session import DELIM
 from traitlets import Type, default
 
 from lambdakernel import magics
 from lambdakernel.errors import NotSaved
+from lambdakernel.executors.frames import DELIMITER
 from lambdakernel.state import Cell
 from lambdakernel.worker import processes
 from lambdakernel.worker.config import settings_of
@@ -278,7 +278,7 @@ def _is_for_main_shell(frames: list[Any]) -> bool:
     """Whether it surely is, to be told without decoding: a request that has no subshell and is about no comm, which may
     have one."""
     raw = [bytes(frame.buffer) for frame in frames[:_HEAD]]
-    at = raw.index(DELIM) + 2 if DELIM in raw else len(raw)
+    at = raw.index(DELIMITER) + 2 if DELIMITER in raw else len(raw)
     return at < len(raw) and _ROUTED.search(raw[at]) is None
 
 

@@ -7,8 +7,8 @@ import json
 import pytest
 from jupyter_client.session import Session
 
+from lambdakernel.executors.frames import DELIMITER
 from lambdakernel.front.messages import (
-    DELIMITER,
     PROTOCOL,
     Signer,
     idle_parents,
