@@ -11,7 +11,6 @@ reply; ipykernel's are not.
 from __future__ import annotations
 
 import argparse
-import compileall
 import os
 import platform
 import random
@@ -21,14 +20,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
+from _bytecode import compile_ours
 from jupyter_client.manager import KernelManager
-
-import kvs
-import lambdakernel
 
 US, PEER = "lambdakernel", "python3"
 MIB = 1 << 20
@@ -101,12 +97,6 @@ class Kernel:
         self.manager.shutdown_kernel()
 
 
-def _compile_ours() -> None:
-    """Write bytecode, as an installer does; in a checkout it may be missing, and the peer is installed."""
-    for package in (lambdakernel, kvs):
-        compileall.compile_dir(Path(package.__file__ or "").parent, quiet=1)
-
-
 def _ignore(_message: Any) -> None:
     """Output is not what is timed."""
 
@@ -121,7 +111,7 @@ def main() -> None:
         f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}, commit {_commit()},"
         f" seed {arguments.seed}, load {os.getloadavg()[0]:.1f}"
     )
-    _compile_ours()
+    compile_ours()
     with tempfile.TemporaryDirectory() as folder:
         start_up(folder, 4 if quick else 9)
         memory(folder)

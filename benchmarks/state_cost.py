@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from _bytecode import compile_ours
 from jupyter_client.manager import KernelManager
 
 MIB = 1 << 20
@@ -237,6 +238,7 @@ def main() -> None:
         f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()},"
         f" commit {found.stdout.strip()}, seed {arguments.seed}, load {os.getloadavg()[0]:.1f}"
     )
+    compile_ours()
     with tempfile.TemporaryDirectory() as name:
         notebooks(Path(name) / "notebooks", 1 if arguments.quick else 3, rng)
         cells(Path(name) / "cells", 5 if arguments.quick else 30, rng)
