@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from cloudpickle import cloudpickle as cp
 
-from lambdakernel.state.fixtures import Fixtures, OfModules
+from lambdakernel.state.fixtures import Fixtures, OfModules, Originals
 from lambdakernel.state.hooks import make_class, make_enum
 
 _MEMBERS = " members"
@@ -30,8 +30,8 @@ _MEMBERS = " members"
 class ClassBook:
     """The classes that a worker knows, both ways; and its fixtures, which are known by name as well."""
 
-    def __init__(self, fixtures: Fixtures | None = None) -> None:
-        self.fixtures = fixtures or Fixtures({})
+    def __init__(self, fixtures: Fixtures | None = None, originals: Originals | None = None) -> None:
+        self.fixtures, self.originals = fixtures or Fixtures({}), originals or Originals()
         self.of_modules = OfModules()
         self._uids: WeakKeyDictionary[type, str] = WeakKeyDictionary()
         self._classes: WeakValueDictionary[str, type] = WeakValueDictionary()

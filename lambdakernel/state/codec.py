@@ -49,7 +49,7 @@ from lambdakernel.state.classes import (
 from lambdakernel.state.dicts import answers_any_name, reduce_with_dict, reduce_with_fill
 from lambdakernel.state.exceptions import reduce_exception
 from lambdakernel.state.finished import reduce_finished
-from lambdakernel.state.fixtures import KEPT_ELSEWHERE, has_no_content
+from lambdakernel.state.fixtures import KEPT_ELSEWHERE, ORIGINAL, has_no_content
 from lambdakernel.state.functions import LiveNamespace, marker_for, reduce_function, reduce_module, value_of_module
 from lambdakernel.state.graph import ComparableSnapshot
 from lambdakernel.state.registers import reducer_for
@@ -123,6 +123,7 @@ class Encoder(cp.Pickler):
         self._owners = Owners()
         self._block = block_type()
         self._fixtures, self._of_modules = book.fixtures, book.of_modules
+        self._originals = book.originals.names
         self.fixtures: list[object] = []
         """Those that were met."""
         self._living: dict[type, str] = {}
@@ -143,6 +144,9 @@ class Encoder(cp.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         self.last = obj
         kind = type(obj)
+        if self._originals and (original := self._originals.get(id(obj))):
+            self.fixtures.append(obj)
+            return (hooks.fixture, (ORIGINAL + original,))
         if self.empty and id(obj) in self.empty:
             return (copyreg.__newobj__, (kind,))  # type: ignore[attr-defined]
         if kind in self._plain:
@@ -333,6 +337,8 @@ class Decoder(pickle.Unpickler):
         return self._book.get(uid) or self._class_of(uid)
 
     def _fixture(self, name: str) -> Any:
+        if name.startswith(ORIGINAL):
+            return self._book.originals.get(name.removeprefix(ORIGINAL))
         return self._book.fixtures.get(name)
 
     def _make_class(self, uid: str, *arguments: Any) -> type:

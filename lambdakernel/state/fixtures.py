@@ -5,10 +5,17 @@ from __future__ import annotations
 
 import copyreg
 import os
+import pkgutil
 import sys
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
+
+from lambdakernel.state import hooks
+
+ORIGINAL = "original "
+"""Before the dotted name of what a library had there."""
 
 
 class LateFixtures(NamedTuple):
@@ -49,6 +56,42 @@ class Fixtures:
         if thing is self:
             raise LookupError(f"it refers to the {name} of a notebook, which is not there in this process")
         return thing
+
+
+class Originals:
+    """What a library had in a place into which the notebook has put something else: `real = time.sleep` goes on to be
+    that, although the library's name for it leads elsewhere now. Holds its objects, so that their addresses stay."""
+
+    def __init__(self) -> None:
+        self._things: dict[str, object] = {}
+        self.names: dict[int, str] = {}
+        """By address, the dotted name of each."""
+
+    def keep(self, name: str, thing: object) -> None:
+        """`thing` was found under the dotted name `name`; what was kept before it stays."""
+        if name not in self._things:
+            self._things[name], self.names[id(thing)] = thing, name
+
+    def get(self, name: str) -> Any:
+        """What the library had there.
+
+        Raises:
+            ImportError, AttributeError: there is nothing of that name.
+        """
+        if name in self._things:
+            return self._things[name]
+        return pkgutil.resolve_name(name)
+
+
+def reduce_builtin(function: types.BuiltinFunctionType) -> Any:
+    """A function of a module written in C says where it was at the beginning."""
+    owner = function.__self__
+    if not isinstance(owner, types.ModuleType) or vars(owner).get(function.__name__) is function:
+        return NotImplemented
+    said = sys.modules.get(function.__module__ or owner.__name__)
+    if said is None or vars(said).get(function.__name__) is function:
+        return NotImplemented
+    return (hooks.fixture, (f"{ORIGINAL}{said.__name__}.{function.__name__}",))
 
 
 class OfModules:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lambdakernel.state import csvs, typevars, weak
+from lambdakernel.state.fixtures import reduce_builtin
 from lambdakernel.state.functions import reduce_cell, reduce_code
 
 
@@ -126,6 +127,7 @@ REDUCERS: dict[type, Callable[[Any], Any]] = {
     **csvs.REDUCERS,
     types.CellType: reduce_cell,
     types.CodeType: reduce_code,
+    types.BuiltinFunctionType: reduce_builtin,
     type(threading.Lock()): reduce_lock,
     type(threading.RLock()): reduce_rlock,
     type({}.keys()): reduce_dict_view,
