@@ -124,15 +124,22 @@ def build_class(meta: type, name: str, bases: tuple[type, ...], namespace: dict[
 
 def makes_itself(cls: type) -> bool:
     """Whether pickle would make an instance by a `__new__` of the notebook, which ran when the instance was made; or
-    would not make it, since the instance says that it is of another class."""
+    would not make it, since that wants arguments, or since the instance says that it is of another class."""
     kind: Any = cls
     return (
         (isinstance(kind.__new__, types.FunctionType) or any("__class__" in vars(base) for base in cls.__mro__[:-1]))
         and kind.__reduce_ex__ is object.__reduce_ex__
         and kind.__reduce__ is object.__reduce__
         and not any(isinstance(getattr(cls, name, None), types.FunctionType) for name in _NEW_ARGUMENTS)
-        and is_notebook_class(cls)
+        and (is_notebook_class(cls) or _wants_arguments(kind.__new__))
     )
+
+
+def _wants_arguments(function: Any) -> bool:
+    if not isinstance(function, types.FunctionType):
+        return False
+    code, given = function.__code__, len(function.__defaults__ or ())
+    return code.co_argcount - given > 1 or code.co_kwonlyargcount > len(function.__kwdefaults__ or ())
 
 
 _NEW_ARGUMENTS = ("__getnewargs__", "__getnewargs_ex__")

@@ -16,7 +16,7 @@ from lambdakernel.state.ambient.held import PREFIX, Held, HeldState, is_held
 from lambdakernel.state.ambient.interpreter import Interpreter, TimeZone
 from lambdakernel.state.ambient.libraries import NumpyOptions, NumpyRandomness, PandasOptions, PlotSettings
 from lambdakernel.state.ambient.logs import Loggers, LoggingSwitches
-from lambdakernel.state.ambient.patches import ColorMaps, PandasClasses, Patches, Places, Reducers
+from lambdakernel.state.ambient.patches import Patches, Places
 from lambdakernel.state.ambient.process import (
     Arguments,
     CreationMask,
@@ -30,6 +30,7 @@ from lambdakernel.state.ambient.process import (
     WorkingDirectory,
     is_private,
 )
+from lambdakernel.state.ambient.registries import ColorMaps, PandasClasses, Reducers
 from lambdakernel.state.ambient.signals import Signals
 
 __all__ = [
