@@ -75,7 +75,8 @@ def reduce_class(cls: type, uid: str) -> tuple[Any, ...]:
         state[_MEMBERS] = {name: _own_attributes(member) for name, member in cls.__members__.items()}
         return (make_enum, (uid, bases, name, qualname, members, module), _plain(state), None, None, fill_class)
     namespace = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
-    for name in ("__slots__", "__orig_bases__", "__class__"):  # what the making of a class looks at; what cannot be set
+    # what comes first in a class statement; what the making of a class looks at; what cannot be set
+    for name in ("__firstlineno__", "__slots__", "__orig_bases__", "__class__"):
         if name in cls.__dict__:
             namespace[name] = cls.__dict__[name]
     state = _plain(_attributes_of(cls))
@@ -166,7 +167,8 @@ _HEAP_TYPE = 1 << 9
 
 
 def build_enum(bases: tuple[type, ...], name: str, qualname: str, members: dict[str, Any], module: str) -> type:
-    return cp._make_skeleton_enum(bases, name, qualname, members, module, uuid.uuid4().hex, None)  # type: ignore[no-any-return]
+    given = {k: enum.member(v) if hasattr(type(v), "__get__") else v for k, v in members.items()}  # not its methods
+    return cp._make_skeleton_enum(bases, name, qualname, given, module, uuid.uuid4().hex, None)  # type: ignore[no-any-return]
 
 
 @contextmanager
@@ -195,5 +197,7 @@ def fill_class(cls: type, state: dict[str, Any]) -> None:
         vars(cls.__members__[name]).update(attributes)  # type: ignore[attr-defined]
     for name, value in state.items():
         type.__setattr__(cls, sys.intern(name), value)
+        if type(value) is property and hasattr(property, "__set_name__"):  # its errors name it, from Python 3.13 on
+            value.__set_name__(cls, name)  # type: ignore[attr-defined]
     for subclass in registered:
         cls.register(subclass)  # type: ignore[attr-defined]
