@@ -42,7 +42,12 @@ class ParallelMagics(Magics):
         Without `for`, the body runs `--times` N times (default: the number of processors).
 
         Options: `--workers N`, most tasks at a time (default: the number of processors); `--timeout S`, seconds a task
-        may take; `--times N`; `--keep-going`, failed tasks raise nothing.
+        may take; `--memory SIZE`, what a task's body may allocate (`500MB`, `2GiB`); `--retries N`, a task that is lost
+        (killed, crashed, out of memory or time) runs again, with `--retry-errors` one whose body raises too;
+        `--times N`; `--keep-going`, failed tasks raise nothing.
+
+        What a task prints and displays (figures too) is shown under its item. Where no name follows, the value of the
+        body's last expression is displayed, unless it ends in a semicolon.
 
         A failed task leaves a `TaskFailed` in its place, the others' results are kept, and the cell raises
         `ParallelError`. An interrupt ends all tasks and binds nothing. Random numbers differ between tasks, and are the

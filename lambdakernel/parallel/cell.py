@@ -21,7 +21,7 @@ import msgspec
 from lambdakernel.errors import LambdaKernelError, NoWorker, ValueDamaged
 from lambdakernel.executors.base import Executor
 from lambdakernel.parallel import values
-from lambdakernel.parallel.analysis import Body, Collect, Final, analyse, collects, notebook_syntax
+from lambdakernel.parallel.analysis import Body, Collect, Final, analyse, collects, is_silent, notebook_syntax
 from lambdakernel.parallel.body import bind
 from lambdakernel.parallel.fanout import FanOut, Limits
 from lambdakernel.parallel.header import Header, parse_header
@@ -207,8 +207,14 @@ def _fan_out(
             job=job,
             total=len(items),
             item=item,
-            limits=Limits(options.workers or where.default_workers or _processors(), options.timeout_s),
-            grouped=Grouped(_write, heading),
+            limits=Limits(
+                options.workers or where.default_workers or _processors(),
+                options.timeout_s,
+                options.memory_nbytes,
+                options.retries,
+                options.retry_errors,
+            ),
+            grouped=Grouped(_write, heading, _display),
             watch=bar.update,
         )
         try:
@@ -240,6 +246,8 @@ def _job(where: Where, namespace: Any, prepared: Prepared) -> Job:
         names=prepared.header.names,
         finals=tuple(c.name for c in prepared.collects if isinstance(c, Final)),
         seeds=_seeds(),
+        memory_nbytes=prepared.header.options.memory_nbytes,
+        shows_value=not prepared.header.names and not is_silent(prepared.source),
     )
 
 
@@ -262,6 +270,13 @@ def _shower() -> Callable[[Bundle, bool], None]:
         (ipython.update_display if is_update else ipython.display)(bundle, raw=True, display_id=name)
 
     return show
+
+
+def _display(data: dict[str, Any], metadata: dict[str, Any]) -> None:
+    import IPython.display
+
+    ipython: Any = IPython.display
+    ipython.display(data, metadata=metadata, raw=True)
 
 
 def _write(stream: str, text: str) -> None:

@@ -30,6 +30,10 @@ class Job(NamedTuple):
     """Those of `names` whose final value is collected; the others take the last expression's."""
     seeds: dict[str, int]
     """Of `random` and, where it is used, of `numpy`: drawn from the notebook's own generators."""
+    memory_nbytes: int | None = None
+    """What the body may allocate."""
+    shows_value: bool = False
+    """The value of the body's last expression is displayed: nothing collects it."""
 
     def collects(self) -> tuple[Collect, ...]:
         return tuple(Final(n) if n in self.finals else LastValue(n) for n in self.names)

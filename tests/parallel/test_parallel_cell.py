@@ -271,7 +271,7 @@ def test_no_descriptor_is_left_open(notebook):
 @pytest.mark.parametrize(
     ("cell", "says"),
     [
-        ("%%parallel --retries 2 for i in x\ni", "--retries does not exist yet"),
+        ("%%parallel --retry for i in x\ni", "there is no option --retry"),
         ("%%parallel for i on x\ni", "this is no loop"),
         ("%%parallel for i in [1] -> a, b\nprint(marker())", "assigns none of a, b"),
         ("%%parallel for i in [1]\n!echo hello", "line 2 is a magic or shell command (!echo hello)"),
