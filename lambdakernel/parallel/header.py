@@ -61,6 +61,24 @@ def parse_header(text: str) -> Header:
     return Header(options, loop.text, target, bound, names)
 
 
+def whole_header(text: str) -> Header:
+    """The header that `text`, what follows `%%background`, says: options alone, for one task.
+
+    Raises:
+        HeaderError: it says something else.
+    """
+    options, start = read_options(text, "%%background", _FOR_ONE)
+    if text[start:].strip():
+        what = "%%background takes options and nothing else."
+        remedy = "Write loops in the body, or `%%parallel --background for ...`."
+        raise HeaderError(text, start, what, remedy, "%%background")
+    return Header(msgspec.structs.replace(options, times=1, background=True), "", "", (), ())
+
+
+_FOR_ONE = ("--timeout", "--memory", "--retries", "--retry-errors")
+"""Options that mean something for one task."""
+
+
 def _trimmed(text: str, start: int, end: int) -> Span:
     part = text[start:end]
     return Span(part.strip(), start + len(part) - len(part.lstrip()))

@@ -32,6 +32,10 @@ class Job(NamedTuple):
     """Of `random` and, where it is used, of `numpy`: drawn from the notebook's own generators."""
     memory_nbytes: int | None = None
     """What the body may allocate."""
+    moment: str = ""
+    """Which commits the task sees, as `asof` reads it; empty for all there are when it begins."""
+    is_whole: bool = False
+    """The body is a whole cell: each of `finals` that it has assigned is collected, with its name."""
     shows_value: bool = False
     """The value of the body's last expression is displayed: nothing collects it."""
 

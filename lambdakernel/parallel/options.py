@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -23,13 +23,14 @@ class Options(msgspec.Struct, frozen=True):
     memory_nbytes: int | None = None
     """What a task's body may allocate."""
     keep_going: bool = False
+    background: bool = False
 
 
 class HeaderError(LambdaKernelError):
     """A first line that cannot be read; the message points at the place and says what to write."""
 
-    def __init__(self, text: str, column: int, what: str, remedy: str) -> None:
-        pointer = f"%%parallel {text}\n{' ' * (len('%%parallel ') + column)}^\n"
+    def __init__(self, text: str, column: int, what: str, remedy: str, magic: str = "%%parallel") -> None:
+        pointer = f"{magic} {text}\n{' ' * (len(magic) + 1 + column)}^\n"
         super().__init__(f"{what}\n{pointer}{remedy}")
         self.column = column
 
@@ -41,28 +42,26 @@ class Span(msgspec.Struct, frozen=True):
     column: int
 
 
-def read_options(text: str) -> tuple[Options, int]:
-    """The options in front of `text`, and where the rest starts.
+def read_options(text: str, magic: str = "%%parallel", known: Sequence[str] = ()) -> tuple[Options, int]:
+    """The options in front of `text`, and where the rest starts. `known` are those that `magic` has; all if empty.
 
     Raises:
         HeaderError: one does not exist, or its value does not fit.
     """
-    reader = _Reader(text)
+    reader = _Reader(text, magic, known or tuple(_OPTIONS))
     while True:
         word = reader.word()
         if not word.text.startswith("--"):
-            return _checked(text, reader), word.column
+            return _checked(reader), word.column
         _read_option(reader, word)
 
 
-def _checked(text: str, reader: _Reader) -> Options:
+def _checked(reader: _Reader) -> Options:
     said: dict[str, object] = dict(reader.found)
     options = Options(**said)  # type: ignore[arg-type]
     if options.retry_errors and not options.retries:
-        column = text.index("--retry-errors")
-        raise HeaderError(
-            text, column, "--retry-errors does nothing without --retries.", "Write for example `--retries 2`."
-        )
+        column = reader.text.index("--retry-errors")
+        raise reader.error(column, "--retry-errors does nothing without --retries.", "Write for example `--retries 2`.")
     return options
 
 
@@ -106,12 +105,15 @@ _OPTIONS = {
     "--memory": _Option(
         "memory_nbytes", "--memory SIZE (what a task may allocate)", "a size from 1 MB", read_size, "500MB"
     ),
+    "--background": _Option("background", "--background (the cell returns at once, names are bound when all is done)"),
     "--keep-going": _Option("keep_going", "--keep-going (failed tasks raise nothing; TaskFailed is in their place)"),
 }
 
 
 class _Reader(msgspec.Struct):
     text: str
+    magic: str
+    known: Sequence[str]
     at: int = 0
     found: dict[str, int | float | bool] = msgspec.field(default_factory=dict)
 
@@ -124,16 +126,19 @@ class _Reader(msgspec.Struct):
             self.at += 1
         return Span(self.text[start : self.at], start)
 
+    def error(self, column: int, what: str, remedy: str) -> HeaderError:
+        return HeaderError(self.text, column, what, remedy, self.magic)
+
 
 def _read_option(reader: _Reader, word: Span) -> None:
     name, equals, value = word.text.partition("=")
     option = _OPTIONS.get(name)
-    if option is None:
-        known = "Options: " + "; ".join(option.help for option in _OPTIONS.values()) + "."
-        raise HeaderError(reader.text, word.column, f"there is no option {name}.", known)
+    if option is None or name not in reader.known:
+        known = "Options: " + "; ".join(_OPTIONS[name].help for name in reader.known) + "."
+        raise reader.error(word.column, f"there is no option {name}.", known)
     if option.read is None:
         if equals:
-            raise HeaderError(reader.text, word.column, f"{name} takes no value.", f"Write {name} alone.")
+            raise reader.error(word.column, f"{name} takes no value.", f"Write {name} alone.")
         reader.found[option.field] = True
         return
     given = Span(value, word.column + len(name) + 1) if equals else reader.word()
@@ -141,4 +146,4 @@ def _read_option(reader: _Reader, word: Span) -> None:
         reader.found[option.field] = option.read(given.text)
     except (ValueError, OverflowError):
         what = f"{name} takes {option.fits}, not {given.text!r}."
-        raise HeaderError(reader.text, given.column, what, f"Write for example `{name} {option.example}`.") from None
+        raise reader.error(given.column, what, f"Write for example `{name} {option.example}`.") from None

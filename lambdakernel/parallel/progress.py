@@ -38,6 +38,10 @@ class Progress(msgspec.Struct, frozen=True):
     elapsed_s: float = 0.0
     stopped: bool = False
     """It ended before all tasks did."""
+    label: str = ""
+    """What is said before the numbers: which background job this is."""
+    note: str = ""
+    """What is said after them: what became of the results."""
 
     @property
     def eta_s(self) -> float | None:
@@ -63,7 +67,8 @@ def summary(p: Progress) -> str:
     if p.stopped:
         parts.append("stopped")
     eta = "" if p.eta_s is None else f", {duration(p.eta_s)} left"
-    return f"{', '.join(parts)}; {duration(p.elapsed_s)}{eta}{_memory(p)}"
+    label, note = p.label and f"{p.label}: ", p.note and f"; {p.note}"
+    return f"{label}{', '.join(parts)}; {duration(p.elapsed_s)}{eta}{_memory(p)}{note}"
 
 
 def _memory(p: Progress) -> str:

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 from lambdakernel.errors import LambdaKernelError
 from lambdakernel.executors import wire
 from lambdakernel.parallel import traces
-from lambdakernel.parallel.body import bind, collected, run_body
+from lambdakernel.parallel.body import assigned, bind, collected, run_body
 from lambdakernel.parallel.displays import Displays
 from lambdakernel.parallel.job import Job
 from lambdakernel.parallel.memory import limited, size
@@ -120,7 +120,7 @@ def _attempt(job: Job, item: int, index: int, end: socket.socket) -> tuple[str, 
 def _work(job: Job, item: int, index: int, cells: dict[str, str], end: socket.socket) -> int:
     tree = ast.parse(job.body, job.filename)
     live = _main_module().__dict__
-    session = TaskSession(job.store, job.session, live)
+    session = TaskSession(job.store, job.session, live, job.moment)
     if session.epoch != job.epoch:
         raise StaleTask("the notebook was restarted while this task began. Run the cell again.")
     for filename, number, source in session.cells:
@@ -145,6 +145,8 @@ def _work(job: Job, item: int, index: int, cells: dict[str, str], end: socket.so
     collects_item = not set(job.bound).isdisjoint(job.finals)
     if job.target and not collects_item and session.item_changed(before, thing, unpack(item)):
         raise LostUpdate(job.bound, f"Name {job.bound[0]} after `->`")
+    if job.is_whole:
+        return session.encode((assigned(job.finals, live),))
     return session.encode(collected(job.collects(), live, last))
 
 
@@ -152,7 +154,8 @@ def _refuse_lost_updates(session: TaskSession, job: Job) -> None:
     names = session.mutated({*job.finals, *job.bound})
     if names:
         first = names[0]
-        raise LostUpdate(names, f"Assign {first} in the body (`{first} = copy.copy({first})`) and name it after `->`")
+        copied = f"Assign {first} in the body (`{first} = copy.copy({first})`)"
+        raise LostUpdate(names, copied if job.is_whole else f"{copied} and name it after `->`")
 
 
 def _main_module() -> ModuleType:
