@@ -361,6 +361,5 @@ def _opened(namespace: Any, outcome: Outcome) -> Sequence[Any] | Raised | Lost:
     try:
         found: Sequence[Any] = values.from_parcel(namespace, outcome.parcel)
     except ValueDamaged as e:
-        hint = "If the body makes the class of its result: such a class stays in its task. Define it in a cell before."
-        return Raised("ValueDamaged", f"{e} {hint}", "")
+        return Raised("ValueDamaged", str(e), "")
     return found

@@ -49,7 +49,9 @@ class TaskSession:
         self._namespace.prepare(tree.body)
 
     def encode(self, value: Any) -> int:
-        return to_parcel(self._namespace, value)
+        """The parcel of a result; with the definitions of classes that the body made."""
+        dump = self._namespace.encode_whole(value)
+        return pack(dump.head, dump.buffers)
 
     def decode(self, parcel: Parcel) -> Any:
         return from_parcel(self._namespace, parcel)

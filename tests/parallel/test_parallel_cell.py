@@ -352,12 +352,6 @@ def test_a_changed_variable_is_collected_when_the_body_assigns_it(notebook):
     assert notebook.live["results"] == [[0], [1]]
 
 
-def test_an_instance_of_a_class_made_in_the_body_says_why_it_cannot_come_back(notebook):
-    error = notebook.run("%%parallel for i in range(2) -> r\nclass C:\n    v = i\nC() if i else 5")
-    assert notebook.live["r"][0] == 5
-    assert isinstance(error, ParallelError) and "Define it in a cell before" in notebook.live["r"][1].evalue
-
-
 def test_an_item_that_cannot_travel_is_its_tasks_failure(notebook):
     notebook.run("%%parallel for i in [1, (x for x in [1]), 3] -> r\n1")
     assert notebook.live["r"][0] == notebook.live["r"][2] == 1
