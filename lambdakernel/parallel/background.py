@@ -92,6 +92,7 @@ class Background:
                     self._outcomes = fan.run()
                 finally:
                     self._watch(fan.progress)
+                    self._bar.last(self._progress)
         except Stopped:
             self._is_cancelled = True
         except Exception as e:  # raised where it is waited for, and told by the bar
@@ -148,6 +149,7 @@ class Background:
         self._bar.last(msgspec.structs.replace(self._progress, note=self._note(bound)))
         self._snapshot.close()
         self._outcomes, self._before = None, {}
+        self._begun = msgspec.structs.replace(self._begun, items=())  # this job stays listed; they need not live on
         return bound
 
     def _bind(self, outcomes: list[Outcome]) -> tuple[str, ...]:

@@ -135,3 +135,25 @@ def test_the_kernel_ends_with_a_job_that_runs_and_leaves_nothing(tmp_path):
         tasks = kernel.pids("task")
         kernel.manager.shutdown_kernel()
         eventually(lambda: not [pid for pid in tasks if pid in kernel.pids("task")], 10, "no task is left")
+
+
+def test_cells_of_two_subshells_fan_out_at_the_same_time(kernel, gate):
+    raw = kernel.client.raw
+    raw.control_channel.send(raw.session.msg("create_subshell_request", {}))
+    subshell = raw.get_control_msg(timeout=20)["content"]["subshell_id"]
+    try:
+        first = kernel.client.send(f"%%parallel for i in range(4) -> one\n{UNTIL}i")
+        eventually(lambda: kernel.pids("task"), 10, "tasks")
+        content = {"code": "%%parallel for i in range(4) -> two\ni * 2", "silent": False, "store_history": False}
+        message = raw.session.msg("execute_request", content)
+        message["header"]["subshell_id"] = subshell
+        raw.shell_channel.send(message)
+        beside = kernel.client.result(message["header"]["msg_id"], 30)
+        assert beside.status == "ok", beside.shown
+        assert kernel.client.reply_so_far(first) is None
+        gate.touch()
+        assert kernel.client.result(first, 30).status == "ok"
+        assert kernel.value("one, two") == ([0, 1, 2, 3], [0, 2, 4, 6])
+    finally:
+        raw.control_channel.send(raw.session.msg("delete_subshell_request", {"subshell_id": subshell}))
+        raw.get_control_msg(timeout=20)
