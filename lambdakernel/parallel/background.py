@@ -18,6 +18,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import msgspec
@@ -61,7 +62,6 @@ class Background:
         self._over = over
         self._bar = Bar(shower(bar_name), time.monotonic)
         self._progress = Progress(self.total, label=f"job {number}")
-        self._fan: FanOut | None = None
         self._is_cancelled = self._is_settled = False
         self._outcomes: list[Outcome] | None = None
         self._ended = threading.Event()
@@ -71,9 +71,23 @@ class Background:
         said = [begun.describe(index) for index in range(self.total)]
         self._begun = msgspec.structs.replace(begun, describe=said.__getitem__)
         self._snapshot = where.durable.snapshot()
+        self._fan = self._prepare_fan_out()
         self._bar.update(self._progress)
         context = contextvars.copy_context()  # what the tasks print belongs to this cell
         self._thread = threading.Thread(target=context.run, args=(self._run,), name=f"lk-job-{number}", daemon=True)
+
+    def _prepare_fan_out(self) -> FanOut:
+        """Here and not in the thread: the seeds of tasks are drawn from the notebook's generators."""
+        self._owned = ExitStack()
+        self._owned.callback(self._snapshot.close)
+        try:
+            moment = self._snapshot.vector.to_bytes().hex()
+            return self._owned.enter_context(
+                fan_out(self._where, self._begun, self._watch, item=self._item, moment=moment)
+            )
+        except BaseException:
+            self._owned.close()
+            raise
 
     def start(self) -> None:
         self._thread.start()
@@ -83,22 +97,18 @@ class Background:
     def _run(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # an interrupt is for the main thread
         try:
-            moment = self._snapshot.vector.to_bytes().hex()
-            with fan_out(self._where, self._begun, self._watch, item=self._item, moment=moment) as fan:
-                self._fan = fan
-                if self._is_cancelled:
-                    fan.stop()
-                try:
-                    self._outcomes = fan.run()
-                finally:
-                    self._watch(fan.progress)
-                    self._bar.last(self._progress)
+            try:
+                self._outcomes = self._fan.run()
+            finally:
+                self._watch(self._fan.progress)
+                self._bar.last(self._progress)
         except Stopped:
             self._is_cancelled = True
         except Exception as e:  # raised where it is waited for, and told by the bar
             self.error = e
         finally:
             self._items.clear()
+            self._owned.close()
             self._ended.set()
             self._over()
 
@@ -147,7 +157,6 @@ class Background:
             except Exception as e:  # the user's own `__setstate__` or `repr`
                 self.error = e
         self._bar.last(msgspec.structs.replace(self._progress, note=self._note(bound)))
-        self._snapshot.close()
         self._outcomes, self._before = None, {}
         self._begun = msgspec.structs.replace(self._begun, items=())  # this job stays listed; they need not live on
         return bound
@@ -193,8 +202,7 @@ class Background:
         if self.is_over:
             return False
         self._is_cancelled = True
-        if self._fan is not None:
-            self._fan.stop()
+        self._fan.stop()
         self._ended.wait(STOP_DEADLINE_S)
         return True
 
@@ -202,7 +210,6 @@ class Background:
         """End it and its thread; bind nothing."""
         self.cancel()
         self._thread.join(STOP_DEADLINE_S)
-        self._snapshot.close()
 
 
 def _bound_now(begun: Begun, live: dict[str, Any]) -> dict[str, Any]:

@@ -80,12 +80,12 @@ class Jobs:
         job = Background(number, bar_name(), where, begun, lambda: self._on_main(self._settle_now))
         self._jobs[number] = job
         self._pins.add(job)
+        job.start()
         with open(self._file(number), "w") as f:
             json.dump({"number": number, "cell": job.label, "names": job.names, "bar": job.bar_name}, f)
         over = [n for n, known in self._jobs.items() if known.state is not State.RUNNING]
         for old in over[: max(0, len(over) - KEPT)]:
             del self._jobs[old]
-        job.start()
         return job
 
     def _file(self, number: int) -> str:

@@ -48,6 +48,31 @@ def test_tasks_see_the_notebook_as_it_was_however_late_they_start(notebook, gate
     assert notebook.live["r"] == [(10, [1]), (20, [1]), (30, [1])]
 
 
+def test_a_large_array_and_a_large_graph_are_seen_as_they_were_too(notebook, gate):
+    notebook.ok("import numpy as np\nbig = np.zeros(1_000_000)\ngraph = [[n] for n in range(50_000)]")
+    notebook.ok("class Old:\n    version = 1\nthing = Old()")
+    body = "(big[:3].sum(), sum(x[0] for x in graph[:3]), thing.version)"
+    notebook.ok(f"%%parallel --background --workers 1 for i in range(2) -> r\n{UNTIL}{body}")
+    notebook.ok("big[0] = 5")
+    notebook.ok("big[1] = 6; graph[0][0] = 7")
+    notebook.ok("Old.version = 2; del graph")
+    gate.touch()
+    notebook.ok("%wait")
+    assert notebook.live["r"] == [(0.0, 3, 1)] * 2
+    notebook.ok("%%parallel for i in range(1) -> now\n(big[:3].sum(), thing.version)")
+    assert notebook.live["now"] == [(11.0, 2)]
+
+
+def test_random_numbers_are_those_of_a_seeded_cell_that_waits(notebook):
+    cell = "for i in range(2) -> {}\nimport random, numpy as np\n(random.random(), np.random.rand())"
+    notebook.ok("import random, numpy as np\nrandom.seed(3); np.random.seed(3)")
+    notebook.ok(f"%%parallel {cell.format('here')}")
+    notebook.ok("random.seed(3); np.random.seed(3)")
+    notebook.ok(f"%%parallel --background {cell.format('there')}")
+    notebook.ok("random.random()\n%wait")
+    assert notebook.live["here"] == notebook.live["there"]
+
+
 def test_a_whole_cell_goes_on_and_binds_what_it_assigns_with_what_is_shared(notebook, gate):
     notebook.ok("base = 40")
     notebook.ok(

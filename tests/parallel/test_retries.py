@@ -67,6 +67,11 @@ def test_a_task_that_wants_more_memory_than_it_may_has_an_error_with_the_limit(n
     assert "(the task may take 100 MB: --memory)" in notebook.live["r"][1].evalue
 
 
+def test_code_in_c_that_ends_its_process_under_a_limit_is_reported_with_the_limit(notebook):
+    notebook.run("%%parallel --memory 100MB for i in range(1) -> r\nimport os\nos.abort()")
+    assert "was killed by SIGABRT (--memory 100 MB may be too little for it)" in notebook.live["r"][0].evalue
+
+
 def test_variables_of_the_notebook_do_not_count(notebook):
     notebook.ok("import numpy as np\nbig = np.ones(40_000_000)")
     notebook.ok("%%parallel --memory 100MB for i in range(2) -> r\nfloat(big[i] + big[-1])")
