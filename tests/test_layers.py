@@ -89,6 +89,8 @@ LATE = {
     ("lambdakernel.state.ambient.libraries", "numpy"): "restores a generator and options that the user's numpy had",
     ("lambdakernel.state.ambient.libraries", "pandas"): "restores options that the user's pandas had",
     ("lambdakernel.state.ambient.libraries", "matplotlib"): "restores parameters that the user's matplotlib had",
+    ("lambdakernel.state.ambient.registries", "pandas"): "adds to classes what the user's pandas had",
+    ("lambdakernel.state.ambient.registries", "matplotlib"): "registers maps that the user's matplotlib had",
     ("lambdakernel.state.ambient.figures", "matplotlib"): "restores figures that the user's matplotlib had open",
 }
 """Imports of a user's library, each inside a function that runs only for a user who has it; and why."""

@@ -14,6 +14,7 @@ Theory of operation
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import struct
@@ -52,8 +53,10 @@ class Ringer:
         """Before a transaction.
 
         Raises:
-            OSError: it could not be said; do not begin.
+            OSError: it could not be said, or the space was deleted; do not begin.
         """
+        if not os.fstat(self._fd).st_nlink:
+            raise FileNotFoundError(errno.ENOENT, "the space was deleted")
         if not self._is_shared and self._number % 2 == 0:
             self._say(self._number + 1)
 

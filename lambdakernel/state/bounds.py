@@ -65,13 +65,16 @@ class Bounds:
         """The same of this commit, for an interrupt."""
         self._window: _Window | None = None
         self._under_way = self._is_asked = self._has_stopped = self._closed = self._asleep = False
+        self._is_ours = False
+        """A signal that this sent was not handled yet."""
         self._wake, self._sending = _thread.allocate_lock(), _thread.allocate_lock()
         self._wake.acquire()
         self._pid = 0
 
     @contextmanager
     def in_force(self) -> Iterator[None]:
-        """For the length of a commit: an interrupt stops what hangs in it, and nothing else."""
+        """For the length of a commit: an interrupt stops what hangs in it, and nothing else. Whoever would have had it
+        has it afterwards: a cell that commits on its way (`%%parallel`, `%undo`) ends then."""
         handles = self._handle_interrupts()
         token = _CURRENT.set(self)
         self._begin()
@@ -84,6 +87,8 @@ class Bounds:
                 with self._sending:  # no signal of ours is on its way when another handler comes back
                     pass
                 _set_handler(_SIGINT, handles if handles is not None else 0)
+                if self._is_asked and callable(handles):
+                    signal.raise_signal(signal.SIGINT)
 
     def _handle_interrupts(self) -> Any:
         if threading.current_thread() is not threading.main_thread():
@@ -136,9 +141,11 @@ class Bounds:
 
     def _on_interrupt(self, _number: int, frame: FrameType | None) -> None:
         """On the main thread; its own signals have set the window's verdict."""
-        window = self._window
+        window, is_ours, self._is_ours = self._window, self._is_ours, False
         if window is not None and window.why:
             raise Stopped
+        if is_ours:  # what it was to stop has ended meanwhile
+            return
         self._is_asked = True
         self.arm()
         if window is not None and time.monotonic() - window.opened >= GRACE_S:
@@ -199,6 +206,7 @@ class Bounds:
                 what = "was interrupted" if self._is_asked else f"did not return in {self._may_take_s():g} s"
                 self._judge(window, frame, what)
             if window.thread is None:
+                self._is_ours = True
                 signal.pthread_kill(window.ident, signal.SIGINT)
             else:
                 _raise_in(window.thread, Stopped)

@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from cloudpickle import cloudpickle as cp
 
-from lambdakernel.state.fixtures import Fixtures, OfModules
+from lambdakernel.state.fixtures import Fixtures, OfModules, Originals
 from lambdakernel.state.hooks import make_class, make_enum
 
 _MEMBERS = " members"
@@ -30,8 +30,8 @@ _MEMBERS = " members"
 class ClassBook:
     """The classes that a worker knows, both ways; and its fixtures, which are known by name as well."""
 
-    def __init__(self, fixtures: Fixtures | None = None) -> None:
-        self.fixtures = fixtures or Fixtures({})
+    def __init__(self, fixtures: Fixtures | None = None, originals: Originals | None = None) -> None:
+        self.fixtures, self.originals = fixtures or Fixtures({}), originals or Originals()
         self.of_modules = OfModules()
         self._uids: WeakKeyDictionary[type, str] = WeakKeyDictionary()
         self._classes: WeakValueDictionary[str, type] = WeakValueDictionary()
@@ -75,7 +75,8 @@ def reduce_class(cls: type, uid: str) -> tuple[Any, ...]:
         state[_MEMBERS] = {name: _own_attributes(member) for name, member in cls.__members__.items()}
         return (make_enum, (uid, bases, name, qualname, members, module), _plain(state), None, None, fill_class)
     namespace = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
-    for name in ("__slots__", "__orig_bases__", "__class__"):  # what the making of a class looks at; what cannot be set
+    # what comes first in a class statement; what the making of a class looks at; what cannot be set
+    for name in ("__firstlineno__", "__slots__", "__orig_bases__", "__class__"):
         if name in cls.__dict__:
             namespace[name] = cls.__dict__[name]
     state = _plain(_attributes_of(cls))
@@ -124,15 +125,22 @@ def build_class(meta: type, name: str, bases: tuple[type, ...], namespace: dict[
 
 def makes_itself(cls: type) -> bool:
     """Whether pickle would make an instance by a `__new__` of the notebook, which ran when the instance was made; or
-    would not make it, since the instance says that it is of another class."""
+    would not make it, since that wants arguments, or since the instance says that it is of another class."""
     kind: Any = cls
     return (
         (isinstance(kind.__new__, types.FunctionType) or any("__class__" in vars(base) for base in cls.__mro__[:-1]))
         and kind.__reduce_ex__ is object.__reduce_ex__
         and kind.__reduce__ is object.__reduce__
         and not any(isinstance(getattr(cls, name, None), types.FunctionType) for name in _NEW_ARGUMENTS)
-        and is_notebook_class(cls)
+        and (is_notebook_class(cls) or _wants_arguments(kind.__new__))
     )
+
+
+def _wants_arguments(function: Any) -> bool:
+    if not isinstance(function, types.FunctionType):
+        return False
+    code, given = function.__code__, len(function.__defaults__ or ())
+    return code.co_argcount - given > 1 or code.co_kwonlyargcount > len(function.__kwdefaults__ or ())
 
 
 _NEW_ARGUMENTS = ("__getnewargs__", "__getnewargs_ex__")
@@ -159,7 +167,8 @@ _HEAP_TYPE = 1 << 9
 
 
 def build_enum(bases: tuple[type, ...], name: str, qualname: str, members: dict[str, Any], module: str) -> type:
-    return cp._make_skeleton_enum(bases, name, qualname, members, module, uuid.uuid4().hex, None)  # type: ignore[no-any-return]
+    given = {k: enum.member(v) if hasattr(type(v), "__get__") else v for k, v in members.items()}  # not its methods
+    return cp._make_skeleton_enum(bases, name, qualname, given, module, uuid.uuid4().hex, None)  # type: ignore[no-any-return]
 
 
 @contextmanager
@@ -188,5 +197,7 @@ def fill_class(cls: type, state: dict[str, Any]) -> None:
         vars(cls.__members__[name]).update(attributes)  # type: ignore[attr-defined]
     for name, value in state.items():
         type.__setattr__(cls, sys.intern(name), value)
+        if type(value) is property and hasattr(property, "__set_name__"):  # its errors name it, from Python 3.13 on
+            value.__set_name__(cls, name)  # type: ignore[attr-defined]
     for subclass in registered:
         cls.register(subclass)  # type: ignore[attr-defined]

@@ -49,7 +49,7 @@ from lambdakernel.state.classes import (
 from lambdakernel.state.dicts import answers_any_name, reduce_with_dict, reduce_with_fill
 from lambdakernel.state.exceptions import reduce_exception
 from lambdakernel.state.finished import reduce_finished
-from lambdakernel.state.fixtures import KEPT_ELSEWHERE, has_no_content
+from lambdakernel.state.fixtures import KEPT_ELSEWHERE, ORIGINAL, has_no_content, has_plain_content
 from lambdakernel.state.functions import LiveNamespace, marker_for, reduce_function, reduce_module, value_of_module
 from lambdakernel.state.graph import ComparableSnapshot
 from lambdakernel.state.registers import reducer_for
@@ -123,6 +123,7 @@ class Encoder(cp.Pickler):
         self._owners = Owners()
         self._block = block_type()
         self._fixtures, self._of_modules = book.fixtures, book.of_modules
+        self._originals = book.originals.names
         self.fixtures: list[object] = []
         """Those that were met."""
         self._living: dict[type, str] = {}
@@ -143,6 +144,9 @@ class Encoder(cp.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         self.last = obj
         kind = type(obj)
+        if self._originals and (original := self._originals.get(id(obj))):
+            self.fixtures.append(obj)
+            return (hooks.fixture, (ORIGINAL + original,))
         if self.empty and id(obj) in self.empty:
             return (copyreg.__newobj__, (kind,))  # type: ignore[attr-defined]
         if kind in self._plain:
@@ -171,9 +175,8 @@ class Encoder(cp.Pickler):
         if kind in self._fixtures.kinds and (name := self._fixtures.name_of(obj)):
             self.fixtures.append(obj)
             return (hooks.fixture, (name,))
-        if (place := self._of_modules.name_of(obj)) and self._is_only_one(obj, place[0]):
-            self.fixtures.append(obj)
-            return (value_of_module, place)
+        if (place := self._of_modules.name_of(obj)) and (only_one := self._only_one(obj, place)) is not None:
+            return only_one
         why = self._living.get(kind)
         if why is None:
             why = self._living[kind] = (
@@ -197,10 +200,14 @@ class Encoder(cp.Pickler):
             self._plain.add(kind)  # what was asked above, but for arrays, has one answer for all objects of a type
         return reduce_with_dict(obj)
 
-    def _is_only_one(self, obj: Any, module: str) -> bool:
-        """Whether a library's instance is stored by its name. One with a content that nobody else keeps is not: a
-        notebook may have changed it."""
-        return module in KEPT_ELSEWHERE or has_no_content(obj.__reduce_ex__(5))
+    def _only_one(self, obj: Any, place: tuple[str, str]) -> Any:
+        """How a library's instance is stored by its name: with its content, if that is a few plain values, as the
+        notebook may have changed them. None: it has another content, which nobody else keeps, and goes by value."""
+        made = obj.__reduce_ex__(5)
+        if type(obj).__module__ in KEPT_ELSEWHERE or has_no_content(made):
+            self.fixtures.append(obj)
+            return (value_of_module, place)
+        return (value_of_module, place, made[2]) if has_plain_content(made) else None
 
     def _function(self, function: types.FunctionType) -> Any:
         globals_ = function.__globals__
@@ -333,6 +340,8 @@ class Decoder(pickle.Unpickler):
         return self._book.get(uid) or self._class_of(uid)
 
     def _fixture(self, name: str) -> Any:
+        if name.startswith(ORIGINAL):
+            return self._book.originals.get(name.removeprefix(ORIGINAL))
         return self._book.fixtures.get(name)
 
     def _make_class(self, uid: str, *arguments: Any) -> type:

@@ -14,6 +14,7 @@ cell did to it; this module puts them in order, and is the only one that writes.
 from __future__ import annotations
 
 import ast
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from typing import Any
 import kvs
 from lambdakernel.errors import LambdaKernelError
 from lambdakernel.state import deep, epochs, newclasses, reach
-from lambdakernel.state.ambient import Ambient, AmbientState, Held, HeldState, default_ambient, is_held
+from lambdakernel.state.ambient import Ambient, AmbientState, Held, HeldState, Patches, default_ambient, is_held
 from lambdakernel.state.beginning import Beginning
 from lambdakernel.state.bindings import SHOWN, Bindings, is_output
 from lambdakernel.state.bounds import Bounds
@@ -62,11 +63,12 @@ class Namespace:
         self._bounds = bounds or Bounds()
         self._replica = replica
         self._worker = worker
-        self._book = ClassBook(fixtures or Fixtures(of_python()))
+        items = tuple(default_ambient() if ambient is None else ambient)
+        originals = next((item.originals for item in items if isinstance(item, Patches)), None)
+        self._book = ClassBook(fixtures or Fixtures(of_python()), originals)
         self._bindings = Bindings(live, ignore)
         self._buffers = Buffers()
         self._detector = Detector(live, self._book, worker, self._buffers)
-        items = tuple(default_ambient() if ambient is None else ambient)
         registry = tuple(item for item in items if not isinstance(item, Held))
         self._start, self._ambient = Beginning(registry, live), AmbientState(registry)
         self._held = HeldState([item for item in items if isinstance(item, Held)], live, self._ambient.failed)
@@ -78,6 +80,8 @@ class Namespace:
         """Commits whose cell cannot be told any more; their values may be whole."""
         self._candidates: set[str] = set()
         self._all = False
+        self._stores: set[tuple[str, ...]] = set()
+        """Dotted names of attributes that code since the last commit assigns."""
         self._publisher = Publisher(live, replica, self._catalogue, self._loader, self._detector.here, self._bindings)
         self._loaded_back: set[str] = set()
         """Kinds of values that were seen to come back from their bytes."""
@@ -151,6 +155,9 @@ class Namespace:
         found = reach.of_source(code) if isinstance(code, str) else reach.of_tree(code)
         for name in found.reads:
             self._refuse_lost(name)
+        if found.stores:
+            self._stores |= found.stores
+            self._held.notice(found.stores, {**_modules(found.imports), **self.live}, ran=False)
         self._bind_reached(found)
         self._ambient.settle(self.live)
 
@@ -208,6 +215,9 @@ class Namespace:
             kvs.KvsError: nothing was published; the same changes are found again by the next commit.
         """
         with self._bounds.in_force():
+            if self._stores:
+                self._held.notice(self._stores, self.live, ran=True)
+                self._stores.clear()
             self._held.capture()
             with self._held.bound():
                 return self._commit(cell)
@@ -422,3 +432,8 @@ class Namespace:
         keys = {key for w in changes.written for kind, key in w.items if kind == "n" and key not in skip}
         names = {name for name in keys if not is_held(name)}
         return sorted({name for name in names if not is_output(name)} or names)
+
+
+def _modules(imports: Mapping[str, str]) -> dict[str, Any]:
+    """By the names that code will bind them to, the modules that are imported already."""
+    return {name: sys.modules[module] for name, module in imports.items() if module in sys.modules}

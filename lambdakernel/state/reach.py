@@ -39,6 +39,10 @@ class Reach(msgspec.Struct):
     hints: set[str] = msgspec.field(default_factory=set)
     """Identifiers in texts: `df.query("a > @limit")` reaches `limit`."""
     dynamic: bool = False
+    stores: set[tuple[str, ...]] = msgspec.field(default_factory=set)
+    """Dotted names of attributes that it assigns or deletes, in parts: `a.b.c = 1`."""
+    imports: dict[str, str] = msgspec.field(default_factory=dict)
+    """Names that it binds to modules, and which."""
     resizes: bool = False
     """It calls something's `resize`: numpy refuses that for an array that anyone refers to, if only weakly."""
 
@@ -111,7 +115,14 @@ class _Visitor(ast.NodeVisitor):
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         self.reach.resizes |= node.attr == "resize"
+        if not isinstance(node.ctx, ast.Load):
+            self._stores(node.value, node.attr)
         self.generic_visit(node)
+
+    def _stores(self, owner: ast.AST, attribute: str) -> None:
+        path = _dotted(owner)
+        if path:
+            self.reach.stores.add((*path, attribute))
 
     def visit_Constant(self, node: ast.Constant) -> None:
         if isinstance(node.value, str) and len(node.value) <= _LONGEST_TEXT:
@@ -148,8 +159,15 @@ class _Visitor(ast.NodeVisitor):
             if alias.name == "*" or alias.name == "__main__":
                 self.reach.dynamic = True
             self._bind(alias.asname or alias.name.partition(".")[0])
+            if isinstance(node, ast.Import):
+                self._imports(alias)
         if isinstance(node, ast.ImportFrom) and node.module == "__main__":
             self.reach.dynamic = True
+
+    def _imports(self, alias: ast.alias) -> None:
+        self.reach.imports[alias.asname or alias.name.partition(".")[0]] = (
+            alias.name if alias.asname else alias.name.partition(".")[0]
+        )
 
     visit_ImportFrom = visit_Import
 
@@ -209,12 +227,28 @@ class _Visitor(ast.NodeVisitor):
     def visit_Call(self, node: ast.Call) -> None:
         texts = _magic_texts(node)
         if texts is None:
+            match node:
+                case ast.Call(ast.Name("setattr" | "delattr"), [owner, ast.Constant(str(attribute)), *_]):
+                    self._stores(owner, attribute)
             self.generic_visit(node)
             return
         for text in texts:
+            if "=" in text:
+                inner = of_source(text)
+                self.reach.stores |= inner.stores
+                self.reach.imports |= inner.imports
             self.reach.names.update(_IDENTIFIER.findall(text))
             if not CELL_DYNAMIC.isdisjoint(_IDENTIFIER.findall(text)):
                 self.reach.dynamic = True
+
+
+def _dotted(node: ast.AST) -> tuple[str, ...]:
+    """The parts of a dotted name; empty for any other expression."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return (node.id, *reversed(parts)) if isinstance(node, ast.Name) else ()
 
 
 def _magic_texts(node: ast.Call) -> list[str] | None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lambdakernel.state.dicts import fill_attributes
+from lambdakernel.state.soups import reduce_element
 
 Reducer = Callable[[Any], tuple[Any, ...]]
 
@@ -83,4 +84,5 @@ _OF_LIBRARIES: tuple[tuple[str, str, Reducer], ...] = (
     ("traitlets.traitlets", "HasTraits", reduce_traits),
     ("matplotlib.figure", "Figure", reduce_figure),
     ("matplotlib.cbook", "CallbackRegistry", reduce_callbacks),
+    ("bs4.element", "PageElement", reduce_element),
 )

@@ -17,7 +17,8 @@ from _json import make_scanner as Scanner
 from collections.abc import Callable
 from typing import Any
 
-from lambdakernel.state import csvs, typevars, weak
+from lambdakernel.state import csvs, iterators, typevars, weak
+from lambdakernel.state.fixtures import reduce_builtin
 from lambdakernel.state.functions import reduce_cell, reduce_code
 
 
@@ -124,8 +125,10 @@ REDUCERS: dict[type, Callable[[Any], Any]] = {
     **weak.REDUCERS,
     **typevars.REDUCERS,
     **csvs.REDUCERS,
+    **iterators.REDUCERS,
     types.CellType: reduce_cell,
     types.CodeType: reduce_code,
+    types.BuiltinFunctionType: reduce_builtin,
     type(threading.Lock()): reduce_lock,
     type(threading.RLock()): reduce_rlock,
     type({}.keys()): reduce_dict_view,

@@ -75,15 +75,41 @@ def test_a_call_on_another_thread_is_stopped_too(quick: Bounds) -> None:
     assert said and "did not return" in said[0]
 
 
-def test_an_interrupt_outside_of_such_code_is_ignored_and_the_handler_comes_back(quick: Bounds) -> None:
-    def handler(*_: Any) -> None: ...
+def test_an_interrupt_outside_of_such_code_waits_for_the_end_and_for_its_handler(quick: Bounds) -> None:
+    heard: list[int] = []
+
+    def handler(number: int, _frame: Any) -> None:
+        heard.append(number)
 
     before = signal.signal(signal.SIGINT, handler)
     try:
         with quick.in_force():
             signal.raise_signal(signal.SIGINT)
+            assert encode([1, 2]).nbytes and not heard
+        assert signal.getsignal(signal.SIGINT) is handler and heard == [signal.SIGINT]
+        with quick.in_force():
             assert encode([1, 2]).nbytes
-        assert signal.getsignal(signal.SIGINT) is handler
+        assert len(heard) == 1
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_after_a_cell_is_nobodys(quick: Bounds) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with quick.in_force():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_what_was_stopped_for_its_time_is_no_interrupt(quick: Bounds) -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        with quick.in_force(), pytest.raises(CannotMove, match="did not return"):
+            encode(Hangs())
+        assert not heard
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -97,7 +123,7 @@ def test_an_interrupt_stops_what_hangs_long_before_its_deadline() -> None:
 
     try:
         thread = threading.Thread(target=interrupt)
-        with patient.in_force():
+        with pytest.raises(KeyboardInterrupt), patient.in_force():
             thread.start()
             with pytest.raises(CannotMove, match="its __reduce__ was interrupted"):
                 encode(Hangs())

@@ -92,7 +92,7 @@ def test_the_frames_are_in_the_notebook_and_say_where_they_were(live: dict[str, 
     assert all(frame.f_globals is live for frame in ours)
     assert ours[0].f_locals is live  # of a module; what a function had stays behind
     assert [inspect.getargvalues(f).args for f in ours] == [inspect.getargvalues(f).args for f in frames(error)[1:]]
-    assert all(set(inspect.getargvalues(f).args) <= f.f_locals.keys() for f in ours)
+    assert all(set(inspect.getargvalues(f).args) <= set(f.f_locals) for f in ours)
 
 
 def test_a_frame_of_a_library_imports_nothing(live: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from lambdakernel.state.ambient.held import PREFIX, Held, HeldState, is_held
 from lambdakernel.state.ambient.interpreter import Interpreter, TimeZone
 from lambdakernel.state.ambient.libraries import NumpyOptions, NumpyRandomness, PandasOptions, PlotSettings
 from lambdakernel.state.ambient.logs import Loggers, LoggingSwitches
+from lambdakernel.state.ambient.patches import Patches, Places
 from lambdakernel.state.ambient.process import (
     Arguments,
     CreationMask,
@@ -29,6 +30,7 @@ from lambdakernel.state.ambient.process import (
     WorkingDirectory,
     is_private,
 )
+from lambdakernel.state.ambient.registries import ColorMaps, PandasClasses, Reducers
 from lambdakernel.state.ambient.signals import Signals
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "Finalizers",
     "Held",
     "HeldState",
+    "Patches",
     "default_ambient",
     "is_held",
     "is_private",
@@ -47,9 +50,11 @@ __all__ = [
 
 def default_ambient(backend: Backend | None = None) -> tuple[Ambient | Held, ...]:
     """One of each; what cells will have changed is told by what is so now. `backend`: who shows figures asks it to."""
+    patches = Patches()
     return (
         WorkingDirectory(), Environment(os.environ), TimeZone(), Interpreter(), ImportPath(), Randomness(),
         NumpyRandomness(), DecimalContext(),
         RecursionLimit(), CreationMask(), Locale(), LoggingSwitches(), PlotSettings(), backend or Backend(),
         Arguments(), WarningFilters(), Signals(), Loggers(), NumpyOptions(), PandasOptions(), Figures(),
+        Places(patches), patches, PandasClasses(), ColorMaps(), Reducers(),
     )  # fmt: skip

@@ -50,11 +50,10 @@ class Finalizers(Held):
         target, function, _args, _kwargs = found.peek() or (None, None, (), {})
         if target is None:
             return False
-        return (
-            _is_of_main(target)
-            or self._is_of_notebook(function)
-            or any(value is target for value in [*self._live.values()])
-        )
+        if _is_of_main(target) or self._is_of_notebook(function):
+            return True
+        is_librarys = _package(function) == _package(type(target))  # which registers it whenever it makes one
+        return not is_librarys and any(value is target for value in [*self._live.values()])
 
     def _is_of_notebook(self, function: Any) -> bool:
         while isinstance(function, functools.partial):
@@ -66,3 +65,7 @@ class Finalizers(Held):
 
 def _is_of_main(obj: Any) -> bool:
     return type(obj).__module__ == "__main__"
+
+
+def _package(thing: Any) -> str:
+    return str(getattr(thing, "__module__", "")).partition(".")[0]

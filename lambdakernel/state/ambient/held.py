@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from lambdakernel.errors import ValueDamaged
 from lambdakernel.state.units import Unit
@@ -42,6 +42,14 @@ class Held(ABC):
     @abstractmethod
     def restore(self, values: Mapping[str, Any]) -> Mapping[str, Exception]:
         """Make the state of this process that of its beginning with `values`; by key, those that could not be had."""
+
+
+@runtime_checkable
+class Noticing(Protocol):
+    """An item that is told where the code of cells puts something."""
+
+    def notice(self, stores: Iterable[tuple[str, ...]], names: Mapping[str, Any], *, ran: bool) -> None:
+        """`stores` are dotted names in parts, the first one of `names`. Called before it runs, and after."""
 
 
 class Steady:
@@ -80,6 +88,7 @@ class HeldState:
         self._failed = failed
         """By name, why a value could not be kept or brought back."""
         self._registry = tuple(registry)
+        self._noticing = [item for item in registry if isinstance(item, Noticing)]
         self._live = live
         self._values: dict[str, Any] = {}
         self._unrestored: dict[str, Any] = {}
@@ -88,6 +97,11 @@ class HeldState:
     @property
     def names(self) -> set[str]:
         return set(self._values)
+
+    def notice(self, stores: Iterable[tuple[str, ...]], names: Mapping[str, Any], *, ran: bool) -> None:
+        """Tell of the dotted names that code is about to put something into, or has."""
+        for item in self._noticing:
+            item.notice(stores, names, ran=ran)
 
     def capture(self) -> None:
         """Take what is so now."""

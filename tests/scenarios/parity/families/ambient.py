@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.scenarios.parity.program import program
-from tests.scenarios.parity.reasons import MODULES
 
 PROGRAMS = (
     program("working directory", """
@@ -180,7 +179,7 @@ PROGRAMS = (
         everywhere.append(2); everywhere
         # %%
         print(math.tau2); del builtins.everywhere, math.tau2
-    """, known=MODULES),
+    """),
     program("signal handler and context variable", """
         import contextvars, signal
         rang = []

@@ -228,4 +228,30 @@ PROGRAMS = (
         # %%
         print(log)
     """),
+    program("a document and its elements", """
+        from bs4 import BeautifulSoup
+        rows = "".join(f"<p id='{n}'>{n}<!-- c --></p>" for n in range(500))
+        soup = BeautifulSoup(f"<div>{rows}</div>", "html.parser")
+        found = soup.find_all("p"); text = found[3].contents[0]
+        # %%
+        print(found[5] is soup.find(id="5"), text.parent is found[3], type(text).__name__)
+        print(found[7].find_next("p")["id"])
+        # %%
+        found[0]["class"] = "hot"; text.replace_with("new"); soup.div.append(soup.new_tag("hr"))
+        # %%
+        print(soup.select(".hot")[0] is found[0], found[3], str(soup)[-12:], text.parent)
+        # %%
+        gone = found[1].extract()
+        # %%
+        print(gone, gone.parent, len(soup.find_all("p")), found[2].find_previous("p") is found[0])
+    """),
+    program("a template and its environment", """
+        import jinja2
+        env = jinja2.Environment(); env.filters["loud"] = lambda s: s.upper() + "!"
+        template = env.from_string("{{ a | loud }}")
+        # %%
+        print(template.render(a="hey"), template.environment is env)
+        # %%
+        print(env.from_string("{{ 1 + 1 }}").render(), "loud" in env.filters)
+    """),
 )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.scenarios.parity.program import program
-from tests.scenarios.parity.reasons import MODULES
 
 PROGRAMS = (
     program("virtual subclasses", """
@@ -25,16 +24,19 @@ PROGRAMS = (
     program("copy by registered functions", """
         import copy, copyreg
         class Point:
-            def __init__(self, x): self.x = x; self.log = []
+            def __init__(self, x, log=()): self.x = x; self.log = [*log]
         # %%
-        def reduce(p): return Point, (p.x * 10,)
+        def reduce(p): asked.append(p.x); return Point, (p.x, p.log)
+        asked = []
         copyreg.pickle(Point, reduce)
         # %%
         import pickle
         p = Point(1); p.log.append("x")
         # %%
-        q = copy.copy(p); print(q.x, q.log, p.x, p.log)
-    """, known=MODULES),
+        asked.clear(); q = copy.copy(p); print(q.x, q.log, q.log is p.log, asked)
+        # %%
+        print(copyreg.dispatch_table.pop(Point) is reduce, copy.copy(q).log is q.log)
+    """),
     program("flags", """
         import enum
         class Perm(enum.Flag):
