@@ -1,8 +1,11 @@
-"""`%%parallel`: the body of a cell, once for each item, in workers of their own."""
+"""`%%parallel`: the body of a cell, once for each item, in workers of their own; `%%background`: one that goes on."""
 
 from __future__ import annotations
 
-from functools import partial
+import atexit
+import sys
+from collections.abc import Callable
+from functools import cached_property, partial
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -10,8 +13,10 @@ from IPython.core.magic import Magics, cell_magic, magics_class, no_var_expand
 
 from lambdakernel.executors.local import connect
 from lambdakernel.parallel.analysis import BadCollect
-from lambdakernel.parallel.cell import CannotFanOut, Where, run_cell
+from lambdakernel.parallel.cell import CannotFanOut, Where, begin, prepare, run
 from lambdakernel.parallel.header import HeaderError
+from lambdakernel.parallel.jobs import Jobs
+from lambdakernel.parallel.shares import Shares
 
 
 @magics_class
@@ -22,6 +27,14 @@ class ParallelMagics(Magics):
         super().__init__(shell)
         self._durable = durable
         self._kernel = kernel
+        self._shares = Shares()
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """Those of this worker; made with the first cell, when the kernel is whole."""
+        jobs = Jobs(self._kernel.parent.params["directory"], self._durable.pins, self._on_main)
+        atexit.register(jobs.close)
+        return jobs
 
     @no_var_expand
     @cell_magic
@@ -42,22 +55,71 @@ class ParallelMagics(Magics):
         Without `for`, the body runs `--times` N times (default: the number of processors).
 
         Options: `--workers N`, most tasks at a time (default: the number of processors); `--timeout S`, seconds a task
-        may take; `--times N`; `--keep-going`, failed tasks raise nothing.
+        may take; `--memory SIZE`, what a task's body may allocate (`500MB`, `2GiB`); `--retries N`, a task that is lost
+        (killed, crashed, out of memory or time) runs again, with `--retry-errors` one whose body raises too;
+        `--times N`; `--keep-going`, failed tasks raise nothing; `--background`, the cell returns at once, and the names
+        are bound when all tasks are through (see `%jobs`, `%wait`, `%cancel`).
+
+        What a task prints and displays (figures too) is shown under its item. Where no name follows, the value of the
+        body's last expression is displayed, unless it ends in a semicolon.
 
         A failed task leaves a `TaskFailed` in its place, the others' results are kept, and the cell raises
         `ParallelError`. An interrupt ends all tasks and binds nothing. Random numbers differ between tasks, and are the
         same again if the notebook's generators are seeded before. Changing a variable of the notebook in place is an
         error, since the change would end with the task.
         """
+        self._run(line, cell, is_whole=False)
+
+    @no_var_expand
+    @cell_magic
+    def background(self, line: str, cell: str) -> None:
+        """Run this cell in the background, as one task; the names that it assigns are bound when it is done.
+
+            %%background [--timeout S] [--memory SIZE] [--retries N]
+            BODY
+
+        Later cells run meanwhile. The body sees the notebook's variables as they are now; changing one of them in place
+        is an error, as in `%%parallel`. `%jobs` lists what runs, `%wait` waits for it, `%cancel` ends it. A name that
+        the notebook binds anew meanwhile is left alone.
+        """
+        self._run(line, cell, is_whole=True)
+
+    def _run(self, line: str, text: str, *, is_whole: bool) -> None:
+        where = self._where()
+        try:
+            begun = begin(where, prepare(self.shell, line, text, is_whole=is_whole))
+            if begun.prepared.header.options.background:
+                self.jobs.start(where, begun)
+            else:
+                run(where, begun)
+        except (HeaderError, BadCollect, CannotFanOut) as e:
+            raise UsageError(str(e)) from None
+
+    def _where(self) -> Where:
         kernel = self._kernel
-        where = Where(
+        return Where(
             shell=self.shell,
             durable=self._durable,
             connect=partial(connect, kernel.parent.params["directory"]),
             store=self._durable.store,
+            shares=self._shares,
             default_workers=kernel.settings.parallel_workers,
         )
-        try:
-            run_cell(where, line, cell)
-        except (HeaderError, BadCollect, CannotFanOut) as e:
-            raise UsageError(str(e)) from None
+
+    # -- jobs that are over
+
+    def _on_main(self, settle: Callable[[], object]) -> None:
+        """Called from a job's thread: its names are bound soon."""
+
+        def when_no_cell_runs() -> None:
+            if not self._kernel.running_cells:  # else at the end of that cell
+                settle()
+                self._durable.soon()
+
+        self._kernel.main_loop.call_soon_threadsafe(when_no_cell_runs)
+
+    def settle(self) -> None:
+        """Bind what background jobs found, and say which were lost; called around each cell."""
+        self.jobs.tell_lost(lambda text: print(text, file=sys.stderr))
+        if names := self.jobs.settle():
+            self._durable.ready().touch(names)

@@ -7,6 +7,8 @@ variables of its task; and `global x` inside a function makes one too.
 from __future__ import annotations
 
 import ast
+import io
+import tokenize
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -197,3 +199,15 @@ def notebook_syntax(source: str, transformed: str) -> Iterator[int]:
     for number, line in enumerate(transformed.split("\n"), 1):
         if "get_ipython()" in line and (number > len(before) or line != before[number - 1]):
             yield number
+
+
+def is_silent(source: str) -> bool:
+    """Whether the last line ends in a semicolon: then a cell does not show its value."""
+    last = ""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in _NO_CODE:
+            last = token.string
+    return last == ";"
+
+
+_NO_CODE = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)

@@ -75,3 +75,8 @@ def collected(collects: tuple[Collect, ...], live: dict[str, Any], last: Any) ->
         else:
             raise NotAssigned(collect.name)
     return tuple(values)
+
+
+def assigned(names: tuple[str, ...], live: dict[str, Any]) -> dict[str, Any]:
+    """Those of `names` that have a value, with it."""
+    return {name: live[name] for name in names if name in live}

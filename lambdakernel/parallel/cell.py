@@ -13,7 +13,8 @@ import random
 import reprlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -21,15 +22,16 @@ import msgspec
 from lambdakernel.errors import LambdaKernelError, NoWorker, ValueDamaged
 from lambdakernel.executors.base import Executor
 from lambdakernel.parallel import values
-from lambdakernel.parallel.analysis import Body, Collect, Final, analyse, collects, notebook_syntax
+from lambdakernel.parallel.analysis import Body, Collect, Final, analyse, collects, is_silent, notebook_syntax
 from lambdakernel.parallel.body import bind
 from lambdakernel.parallel.fanout import FanOut, Limits
-from lambdakernel.parallel.header import Header, parse_header
+from lambdakernel.parallel.header import Header, parse_header, whole_header
 from lambdakernel.parallel.job import Job
 from lambdakernel.parallel.output import Grouped
 from lambdakernel.parallel.parcels import pack
-from lambdakernel.parallel.progress import Bar, Bundle
+from lambdakernel.parallel.progress import Bar, Bundle, Progress
 from lambdakernel.parallel.results import Lost, Outcome, ParallelError, Raised, Returned, TaskFailed, failed
+from lambdakernel.parallel.shares import Shares
 
 ITEM_CHARACTERS = 60
 """Longest text that stands for an item in headings and errors."""
@@ -46,6 +48,7 @@ class Where(msgspec.Struct, frozen=True):
     durable: Any
     connect: Callable[[], Executor]
     store: str
+    shares: Shares
     default_workers: int = 0
     """0: as many as there are processors that we may use."""
 
@@ -73,34 +76,71 @@ class Prepared(msgspec.Struct, frozen=True):
     source: str
     """The body as Python, on the lines that it has in the cell."""
     cell: Cell
+    is_whole: bool = False
+    """The body is a whole cell that runs once; each name that it assigns is collected."""
 
 
-def run_cell(where: Where, line: str, text: str) -> None:
-    """Run the cell whose first line is `%%parallel` + `line` and whose body is `text`.
+class Begun(msgspec.Struct, frozen=True):
+    """A cell whose items are known."""
+
+    namespace: Any
+    prepared: Prepared
+    items: Sequence[Any]
+    describe: Callable[[int], str]
+    """A short text for the item of a task."""
+
+    def heading(self, index: int) -> str:
+        said = self.describe(index)
+        return f"task {index} ({said})" if said else f"task {index}"
+
+    def item(self, index: int) -> int:
+        """The descriptor of the parcel of an item; raises what pickling raises."""
+        return values.to_parcel(self.namespace, self.items[index])
+
+
+def begin(where: Where, prepared: Prepared) -> Begun:
+    """Make the list of items and commit what tasks will read.
 
     Raises:
-        HeaderError, BadCollect, CannotFanOut: nothing ran; says what to write instead.
-        ParallelError: tasks failed (not with --keep-going); the names are bound all the same.
-        KeyboardInterrupt: stopped; no name is bound.
+        CannotFanOut: nothing ran; says what to write instead.
     """
-    prepared = prepare(where.shell, line, text)
     namespace = where.durable.ready()
     refuse_residents(prepared, namespace.rows())
     items = _items(where.shell.user_ns, namespace, prepared.header)
     where.durable.after(None)
-    describe = _describer(prepared.header, items)
-    outcomes = _fan_out(where, namespace, prepared, items, describe)
-    failures = _bind(where.shell.user_ns, namespace, prepared, outcomes, describe)
-    if failures and not prepared.header.options.keep_going:
-        raise ParallelError(failures, len(items), prepared.header.names)
+    return Begun(namespace, prepared, items, _describer(prepared.header, items))
+
+
+def run(where: Where, begun: Begun) -> None:
+    """Run the tasks and bind the names.
+
+    Raises:
+        ParallelError: tasks failed (not with --keep-going); the names are bound all the same.
+        KeyboardInterrupt: stopped; no name is bound.
+    """
+    bar = Bar(shower(bar_name()), time.monotonic)
+    with fan_out(where, begun, bar.update) as fan:
+        try:
+            outcomes = fan.run()
+        finally:
+            bar.last(fan.progress)
+    found, failures = results(begun, outcomes)
+    where.shell.user_ns.update(found)
+    header = begun.prepared.header
+    if failures and not header.options.keep_going:
+        raise ParallelError(failures, len(begun.items), header.names)
 
 
 # -- before anything runs
 
 
-def prepare(shell: Any, line: str, text: str) -> Prepared:
-    """Read the cell. Raises as `run_cell` does."""
-    header = parse_header(line)
+def prepare(shell: Any, line: str, text: str, *, is_whole: bool = False) -> Prepared:
+    """Read the cell; one that `is_whole` runs once, and each name that it assigns is collected.
+
+    Raises:
+        HeaderError, BadCollect, CannotFanOut: nothing ran; says what to write instead.
+    """
+    header = whole_header(line) if is_whole else parse_header(line)
     cell = _cell_of(shell, line, text)
     lines = text.split("\n")
     empty = next((n for n, one in enumerate(lines) if one.strip()), 0)
@@ -113,7 +153,10 @@ def prepare(shell: Any, line: str, text: str) -> Prepared:
         )
     source = "\n" * above + python
     body = analyse(ast.parse(source, cell.label))
-    return Prepared(header, body, collects(header.names, body, header.bound), source, cell)
+    if is_whole:
+        names = tuple(sorted(name for name in body.assigned if not name.startswith("__")))
+        header = msgspec.structs.replace(header, names=names)
+    return Prepared(header, body, collects(header.names, body, header.bound), source, cell, is_whole)
 
 
 def _cell_of(shell: Any, line: str, text: str) -> Cell:
@@ -121,7 +164,7 @@ def _cell_of(shell: Any, line: str, text: str) -> Cell:
     result = shell.displayhook.exec_result
     number = shell.execution_count if result is None else result.execution_count
     written = "" if result is None else str(result.info.raw_cell)
-    if written.rstrip().endswith(text.rstrip()) and written.lstrip().startswith("%%parallel"):
+    if written.rstrip().endswith(text.rstrip()) and written.lstrip().startswith(("%%parallel", "%%background")):
         above = next(n for n, one in enumerate(written.split("\n"), 1) if one.strip())
     else:
         written, above = f"%%parallel {line}\n{text}", 1
@@ -187,34 +230,38 @@ def short(value: Any) -> str:
 # -- the tasks
 
 
-def _fan_out(
-    where: Where, namespace: Any, prepared: Prepared, items: Sequence[Any], describe: Callable[[int], str]
-) -> list[Outcome]:
-    options = prepared.header.options
-
-    def heading(index: int) -> str:
-        said = describe(index)
-        return f"task {index} ({said})" if said else f"task {index}"
-
-    def item(index: int) -> int:
-        return values.to_parcel(namespace, items[index])
-
-    bar = Bar(_shower(), time.monotonic)
-    job = pack(_job(where, namespace, prepared).to_bytes())
+@contextmanager
+def fan_out(
+    where: Where,
+    begun: Begun,
+    watch: Callable[[Progress], None],
+    *,
+    item: Callable[[int], int] | None = None,
+    moment: str = "",
+) -> Iterator[FanOut]:
+    """The fan-out of a cell, to be run inside. `item` gives parcels of items that were made before; `moment` is what
+    the tasks see of the session, as `asof` reads it."""
+    options = begun.prepared.header.options
+    usual = where.default_workers or _processors()
+    job = pack(_job(where, begun, moment).to_bytes())
     try:
-        fan_out = FanOut(
-            _executor(where),
-            job=job,
-            total=len(items),
-            item=item,
-            limits=Limits(options.workers or where.default_workers or _processors(), options.timeout_s),
-            grouped=Grouped(_write, heading),
-            watch=bar.update,
-        )
-        try:
-            return fan_out.run()
-        finally:
-            bar.last(fan_out.progress)
+        with where.shares.one_more(usual) as share:
+            yield FanOut(
+                _executor(where),
+                job=job,
+                total=len(begun.items),
+                item=item or begun.item,
+                limits=Limits(
+                    options.workers or usual,
+                    options.timeout_s,
+                    options.memory_nbytes,
+                    options.retries,
+                    options.retry_errors,
+                ),
+                grouped=Grouped(_write, begun.heading, _display),
+                watch=watch,
+                share=None if options.workers else share,
+            )
     finally:
         os.close(job)
 
@@ -226,7 +273,8 @@ def _executor(where: Where) -> Executor:
         raise NoWorker(f"the process that starts tasks cannot be reached ({e.strerror or e})") from e
 
 
-def _job(where: Where, namespace: Any, prepared: Prepared) -> Job:
+def _job(where: Where, begun: Begun, moment: str) -> Job:
+    namespace, prepared = begun.namespace, begun.prepared
     return Job(
         store=where.store,
         session=where.durable.session,
@@ -240,6 +288,10 @@ def _job(where: Where, namespace: Any, prepared: Prepared) -> Job:
         names=prepared.header.names,
         finals=tuple(c.name for c in prepared.collects if isinstance(c, Final)),
         seeds=_seeds(),
+        memory_nbytes=prepared.header.options.memory_nbytes,
+        moment=moment,
+        is_whole=prepared.is_whole,
+        shows_value=(prepared.is_whole or not prepared.header.names) and not is_silent(prepared.source),
     )
 
 
@@ -252,16 +304,28 @@ def _seeds() -> dict[str, int]:
     return seeds
 
 
-def _shower() -> Callable[[Bundle, bool], None]:
+def bar_name() -> str:
+    """A name for a display that nothing else has."""
+    return f"lambdakernel-parallel-{os.urandom(8).hex()}"
+
+
+def shower(name: str) -> Callable[[Bundle, bool], None]:
+    """Shows a bundle as the display `name`, or updates it."""
     import IPython.display
 
     ipython: Any = IPython.display
-    name = f"lambdakernel-parallel-{os.urandom(8).hex()}"
 
     def show(bundle: Bundle, is_update: bool) -> None:
         (ipython.update_display if is_update else ipython.display)(bundle, raw=True, display_id=name)
 
     return show
+
+
+def _display(data: dict[str, Any], metadata: dict[str, Any]) -> None:
+    import IPython.display
+
+    ipython: Any = IPython.display
+    ipython.display(data, metadata=metadata, raw=True)
 
 
 def _write(stream: str, text: str) -> None:
@@ -273,26 +337,21 @@ def _write(stream: str, text: str) -> None:
 # -- afterwards
 
 
-def _bind(
-    live: dict[str, Any],
-    namespace: Any,
-    prepared: Prepared,
-    outcomes: Sequence[Outcome],
-    describe: Callable[[int], str],
-) -> tuple[TaskFailed, ...]:
-    """Bind each name to the list of its results; the failures, which stand in their places."""
-    names = prepared.header.names
+def results(begun: Begun, outcomes: Sequence[Outcome]) -> tuple[dict[str, Any], tuple[TaskFailed, ...]]:
+    """What is to be bound, and the failures, which stand in their places."""
+    names = begun.prepared.header.names
     failures: list[TaskFailed] = []
     rows: list[Sequence[Any]] = []
     for index, outcome in enumerate(outcomes):
-        match _opened(namespace, outcome):
+        match _opened(begun.namespace, outcome):
             case Raised() | Lost() as failure:
-                failures.append(failed(index, describe(index), failure))
+                failures.append(failed(index, begun.describe(index), failure))
                 rows.append([failures[-1]] * len(names))
-            case results:
-                rows.append(results)
-    live.update({name: [row[column] for row in rows] for column, name in enumerate(names)})
-    return tuple(failures)
+            case found:
+                rows.append(found)
+    if begun.prepared.is_whole:
+        return ({} if failures else dict(rows[0][0])), tuple(failures)
+    return {name: [row[column] for row in rows] for column, name in enumerate(names)}, tuple(failures)
 
 
 def _opened(namespace: Any, outcome: Outcome) -> Sequence[Any] | Raised | Lost:
@@ -300,8 +359,7 @@ def _opened(namespace: Any, outcome: Outcome) -> Sequence[Any] | Raised | Lost:
     if not isinstance(outcome, Returned):
         return outcome
     try:
-        results: Sequence[Any] = values.from_parcel(namespace, outcome.parcel)
+        found: Sequence[Any] = values.from_parcel(namespace, outcome.parcel)
     except ValueDamaged as e:
-        hint = "If the body makes the class of its result: such a class stays in its task. Define it in a cell before."
-        return Raised("ValueDamaged", f"{e} {hint}", "")
-    return results
+        return Raised("ValueDamaged", str(e), "")
+    return found

@@ -4,20 +4,21 @@ Theory of operation
 - A task is born with five descriptors: its line to us, the job (one parcel for all tasks), its item (a parcel), and
   the pipes that are its stdout and stderr. Items are encoded when their task starts, so that waiting tasks hold none.
 - One loop polls the descriptors of all live tasks and of the executor. It wakes for nothing else, but once a second
-  for the clock of the progress bar, and when a task's time is up.
+  for the clock of the progress bar and the memory of tasks, and when a task's time is up.
 - A task says how its body went in one datagram, with the results in a parcel beside it. It is over when the executor
   says that its process is gone; what it said and printed until then is read first. One that said nothing is Lost.
-- However this ends (done, interrupt, an error of ours), the executor is closed, which kills the tasks that live, and
-  every descriptor is closed. Nothing is bound here: the caller has all outcomes or none.
+- A lost task is tried again as often as the limits allow, once its process is surely gone. What the lost attempt
+  printed is kept, and marked.
+- However this ends (done, interrupt, `stop`, an error of ours), the executor is closed, which kills the tasks that
+  live, and every descriptor is closed. Nothing is bound here: the caller has all outcomes or none.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
-import socket
+import threading
 import time
 from collections.abc import Callable
 
@@ -25,10 +26,11 @@ import msgspec
 
 from lambdakernel.executors import wire
 from lambdakernel.executors.base import Event, Executor, ExecutorLost, Exited, Invocation, Refused, Started
+from lambdakernel.parallel.memory import size
 from lambdakernel.parallel.output import Grouped, Output
-from lambdakernel.parallel.parcels import ParcelDamaged, unpack
 from lambdakernel.parallel.progress import Progress
 from lambdakernel.parallel.results import Lost, Outcome, Raised, Returned
+from lambdakernel.parallel.running import Running
 
 TICK_S = 1.0
 """Seconds after which the loop wakes without news, for the elapsed time on the display."""
@@ -37,42 +39,31 @@ START_DEADLINE_S = 30.0
 KILL_DEADLINE_S = 5.0
 """Seconds from killing a task to the news that it is gone; later it counts as gone."""
 CLOSE_DEADLINE_S = 1.0
-_CHUNK = 64 * 1024
-_LAST_CHUNKS = 32
-"""Reads of a dead task's pipe: more than a pipe holds, so that a stray process that holds it cannot keep us here."""
 
 
 class Limits(msgspec.Struct, frozen=True):
     workers: int
     timeout_s: float | None = None
+    memory_nbytes: int | None = None
+    retries: int = 0
+    retry_errors: bool = False
 
 
-class _Task(msgspec.Struct):
-    """A task that was asked for and is not over. Owns its descriptors."""
+class Stopped(Exception):
+    """The fan-out was ended by `stop`."""
+
+
+class _Again(msgspec.Struct):
+    """A task that waits for its next attempt."""
 
     index: int
-    end: socket.socket
-    pipes: dict[int, str]
-    """Read ends still open, and the stream that each one is."""
-    deadline: float
-    """When the next thing must have happened: its start, its end, or after `killed` its being gone."""
-    output: Output = msgspec.field(default_factory=Output)
-    outcome: Outcome | None = None
-    watch: int | None = None
-    """A pidfd: it names this process even after its number was given to another."""
-    killed: bool = False
-
-    def close(self) -> None:
-        self.end.close()
-        wire.close_fds(tuple(self.pipes))
-        self.pipes.clear()
-        if self.watch is not None:
-            os.close(self.watch)
-            self.watch = None
+    attempt: int
+    output: Output
 
 
 class FanOut:
-    """See the module. `item(index)` gives the descriptor of a task's packed item, which is closed here."""
+    """See the module. `item(index)` gives the descriptor of a task's packed item, which is closed here. `share` says
+    how many tasks this fan-out may run now, beside others."""
 
     def __init__(
         self,
@@ -84,6 +75,7 @@ class FanOut:
         limits: Limits,
         grouped: Grouped,
         watch: Callable[[Progress], None],
+        share: Callable[[], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._executor = executor
@@ -92,42 +84,67 @@ class FanOut:
         self._limits = limits
         self._grouped = grouped
         self._watch = watch
+        self._share = share
         self._clock = clock
         self._began = clock()
+        self._looked = self._began
         self._next = 0
-        self._live: dict[int, _Task] = {}
-        self._of_fd: dict[int, _Task] = {}
+        self._again: list[_Again] = []
+        self._live: dict[int, Running] = {}
+        self._of_fd: dict[int, Running] = {}
         self._outcomes: list[Outcome | None] = [None] * total
         self._progress = Progress(total)
         self._poller = select.poll()
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._bell_lock = threading.Lock()
+        self._stopping = False
 
     @property
     def progress(self) -> Progress:
         """Where things stand now."""
-        return msgspec.structs.replace(self._progress, running=len(self._live), elapsed_s=self._clock() - self._began)
+        return msgspec.structs.replace(
+            self._progress,
+            running=len(self._live),
+            elapsed_s=self._clock() - self._began,
+            memory_nbytes=sum(task.taken_nbytes for task in self._live.values()),
+        )
 
     def run(self) -> list[Outcome]:
         """The outcome of every task, in order. Call once.
 
         Raises:
             KeyboardInterrupt: the user stopped it; all tasks are ended, and so within a second.
+            Stopped: `stop` was called; the same.
         """
         self._poller.register(self._executor.fileno(), select.POLLIN)
+        self._poller.register(self._bell, select.POLLIN)
         try:
             while self._progress.done < self._progress.total:
                 self._start_some()
                 self._watch(self.progress)
                 for fd, _ in self._poller.poll(self._patience_ms()):
                     self._on_ready(fd)
+                if self._stopping:
+                    raise Stopped
                 self._on_time()
         finally:
             self._close()
         return [outcome for outcome in self._outcomes if outcome is not None]
 
+    def stop(self) -> None:
+        """End it soon; from any thread, while `run` runs or before."""
+        self._stopping = True
+        with self._bell_lock:
+            if self._bell >= 0:
+                os.eventfd_write(self._bell, 1)
+
     def _close(self) -> None:
         self._executor.close(CLOSE_DEADLINE_S)
         for task in self._live.values():
             task.close()
+        with self._bell_lock:
+            os.close(self._bell)
+            self._bell = -1
         self._progress = msgspec.structs.replace(self.progress, stopped=self._progress.done < self._progress.total)
         self._live.clear()
         self._grouped.close()
@@ -135,30 +152,41 @@ class FanOut:
     # -- starting
 
     def _start_some(self) -> None:
-        while len(self._live) < self._limits.workers and self._next < self._progress.total:
-            index, self._next = self._next, self._next + 1
+        limit = self._limits.workers if self._share is None else min(self._limits.workers, self._share())
+        while len(self._live) < limit and (task := self._waiting()) is not None:
             try:
-                item = self._item(index)
+                item = self._item(task.index)
             except Exception as e:  # the user's own __reduce__ may raise anything; it is this task's failure
-                self._record(index, Raised(type(e).__name__, f"the item cannot be sent to its task: {e}", ""))
-                self._grouped.ended(index, Output())
+                self._record(task.index, Raised(type(e).__name__, f"the item cannot be sent to its task: {e}", ""))
+                self._grouped.ended(task.index, task.output)
                 continue
             try:
-                self._start(index, item)
+                self._start(task, item)
             finally:
                 os.close(item)
 
-    def _start(self, index: int, item: int) -> None:
+    def _waiting(self) -> _Again | None:
+        """The task whose turn it is."""
+        if self._again:
+            return self._again.pop(0)
+        if self._next >= self._progress.total:
+            return None
+        self._next += 1
+        return _Again(self._next - 1, 1, Output())
+
+    def _start(self, waiting: _Again, item: int) -> None:
         ours, theirs = wire.pair()
         out, out_end = os.pipe2(os.O_CLOEXEC)
         err, err_end = os.pipe2(os.O_CLOEXEC)
-        task = _Task(index, ours, {out: "stdout", err: "stderr"}, self._clock() + START_DEADLINE_S)
-        self._live[index] = task
+        pipes = {out: "stdout", err: "stderr"}
+        deadline = self._clock() + START_DEADLINE_S
+        task = Running(waiting.index, waiting.attempt, ours, pipes, deadline, waiting.output)
+        self._live[task.index] = task
         for fd in (ours.fileno(), out, err):
             os.set_blocking(fd, False)
             self._of_fd[fd] = task
             self._poller.register(fd, select.POLLIN)
-        invocation = Invocation(str(index), "task", {"index": index})
+        invocation = Invocation(str(task.index), "task", {"index": task.index})
         self._executor.start(invocation, (theirs.fileno(), self._job, item, out_end, err_end))
         theirs.close()
         wire.close_fds((out_end, err_end))
@@ -170,9 +198,10 @@ class FanOut:
             for event in self._executor.events():
                 self._on_event(event)
         elif (task := self._of_fd.get(fd)) is None:
-            return  # its task ended in this same round
+            return  # its task ended in this same round, or this is the bell
         elif fd in task.pipes:
-            self._read(task, fd)
+            task.read(fd)
+            self._sweep(task)
         else:
             self._hear(task)
 
@@ -181,49 +210,67 @@ class FanOut:
             case Started(id, pid) if int(id) in self._live:
                 self._on_started(self._live[int(id)], pid)
             case Refused(id, reason) if int(id) in self._live:
-                self._end(self._live[int(id)], Lost(f"could not be started: {reason}"))
+                self._over(self._live[int(id)], Lost(f"could not be started: {reason}"))
             case Exited(id=id) if int(id) in self._live:
                 self._on_exited(self._live[int(id)], event)
             case ExecutorLost(reason):
                 self._on_executor_lost(reason)
 
-    def _on_started(self, task: _Task, pid: int) -> None:
+    def _on_started(self, task: Running, pid: int) -> None:
         limit = self._limits.timeout_s
         task.deadline = float("inf") if limit is None else self._clock() + limit
         try:
-            task.watch = os.pidfd_open(pid)
-        except ProcessLookupError:  # over already; its end is among the next events
+            task.born_as(pid)
+        except ProcessLookupError:
             task.deadline = self._clock() + KILL_DEADLINE_S
 
-    def _on_exited(self, task: _Task, exited: Exited) -> None:
+    def _on_exited(self, task: Running, exited: Exited) -> None:
         self._hear(task)
-        for fd in list(task.pipes):
-            for _ in range(_LAST_CHUNKS):
-                if not self._read(task, fd):
-                    break
-        self._end(task, Lost(self._late() if task.killed else exited.reason()))
+        task.drain()
+        taken = max(task.taken_nbytes, exited.peak_nbytes - task.born.resident)
+        if taken > self._progress.peak_nbytes:
+            self._progress = msgspec.structs.replace(self._progress, peak_nbytes=taken)
+        self._over(task, Lost(task.ended_for or exited.reason() + self._hint(exited)))
+
+    def _hint(self, exited: Exited) -> str:
+        """Code in C that is refused memory may end its process, where Python raises."""
+        if self._limits.memory_nbytes is None or exited.code not in (-signal.SIGABRT, -signal.SIGSEGV):
+            return ""
+        return f" (--memory {size(self._limits.memory_nbytes)} may be too little for it)"
 
     def _on_executor_lost(self, reason: str) -> None:
         """Nothing will run any more: every task that is not over is lost."""
         for task in list(self._live.values()):
             self._end(task, Lost(f"ended with the process that starts tasks: {reason}"))
-        while self._next < self._progress.total:
-            self._record(self._next, Lost(f"could not be started: {reason}. Run the cell again"))
-            self._next += 1
-
-    def _late(self) -> str:
-        return f"took longer than --timeout {self._limits.timeout_s:g} seconds and was ended"
+        while (waiting := self._waiting()) is not None:
+            self._record(waiting.index, Lost(f"could not be started: {reason}. Run the cell again"))
+            self._grouped.ended(waiting.index, waiting.output)
 
     def _on_time(self) -> None:
         now = self._clock()
+        if now - self._looked >= TICK_S:
+            self._looked = now
+            for task in self._live.values():
+                self._look_at_memory(task, now)
         for task in [t for t in self._live.values() if t.deadline <= now]:
-            if task.watch is not None and not task.killed:
-                task.killed, task.deadline = True, now + KILL_DEADLINE_S
-                _kill(task.watch)
-            elif task.killed:
-                self._end(task, Lost(f"{self._late()}, but it is still there"))
+            if task.watch is not None and not task.ended_for:
+                self._kill(task, f"took longer than --timeout {self._limits.timeout_s:g} seconds and was ended", now)
+            elif task.ended_for:
+                self._end(task, Lost(f"{task.ended_for}, but it is still there"))
             else:
                 self._end(task, Lost(f"did not start within {START_DEADLINE_S:g} seconds. Run the cell again"))
+
+    def _look_at_memory(self, task: Running, now: float) -> None:
+        task.look()
+        limit = self._limits.memory_nbytes
+        if limit is None or task.body is None or task.ended_for:
+            return
+        if (taken := task.now.own - task.body.own) > limit:
+            self._kill(task, f"took {size(taken)}, more than --memory {size(limit)}, and was ended", now)
+
+    def _kill(self, task: Running, why: str, now: float) -> None:
+        task.deadline = now + KILL_DEADLINE_S
+        task.kill(why)
 
     def _patience_ms(self) -> float:
         first = min((task.deadline for task in self._live.values()), default=float("inf"))
@@ -231,43 +278,51 @@ class FanOut:
 
     # -- from a task
 
-    def _read(self, task: _Task, fd: int) -> bool:
-        """Keep a piece of output; False when there is no more now."""
+    def _hear(self, task: Running) -> None:
         try:
-            data = os.read(fd, _CHUNK)
-        except BlockingIOError:
-            return False
-        if data:
-            task.output.add(task.pipes[fd], data)
-            return True
-        self._drop(fd)
-        del task.pipes[fd]
-        os.close(fd)
-        return False
-
-    def _hear(self, task: _Task) -> None:
-        try:
-            while (received := wire.receive(task.end)) is not None:
-                message, fds = received
-                try:
-                    task.outcome = _outcome(str(message["said"]), fds)
-                finally:
-                    wire.close_fds(fds)
+            task.hear()
         except wire.PeerGone:
             self._drop(task.end.fileno())
+        self._sweep(task)
+
+    def _sweep(self, task: Running) -> None:
+        """Close the pipes that ended."""
+        for fd in task.ended_pipes:
+            self._drop(fd)
+            del task.pipes[fd]
+            os.close(fd)
+        task.ended_pipes.clear()
 
     def _drop(self, fd: int) -> None:
         if self._of_fd.pop(fd, None) is not None:
             self._poller.unregister(fd)
 
-    def _end(self, task: _Task, otherwise: Lost) -> None:
+    def _over(self, task: Running, otherwise: Lost) -> None:
+        """The process of the task is surely gone: try again, or end it."""
+        outcome = task.outcome or otherwise
+        is_wanted = isinstance(outcome, Lost) or (self._limits.retry_errors and isinstance(outcome, Raised))
+        if not is_wanted or task.attempt > self._limits.retries:
+            self._end(task, otherwise)
+            return
+        self._forget(task)
+        task.output.mark(f"attempt {task.attempt} of task {task.index} {_how(outcome)}; it runs again")
+        self._again.append(_Again(task.index, task.attempt + 1, task.output))
+        self._progress = msgspec.structs.replace(self._progress, retried=self._progress.retried + 1)
+
+    def _end(self, task: Running, otherwise: Lost) -> None:
         """Task is over: with what it said, else with `otherwise`."""
+        self._forget(task)
+        outcome = task.outcome or otherwise
+        if task.attempt > 1 and isinstance(outcome, Lost):
+            outcome = Lost(f"{outcome.reason} (attempt {task.attempt} of {self._limits.retries + 1})")
+        self._record(task.index, outcome)
+        self._grouped.ended(task.index, task.output)
+
+    def _forget(self, task: Running) -> None:
         del self._live[task.index]
         for fd in (task.end.fileno(), *task.pipes):
             self._drop(fd)
         task.close()
-        self._record(task.index, task.outcome or otherwise)
-        self._grouped.ended(task.index, task.output)
 
     def _record(self, index: int, outcome: Outcome) -> None:
         self._outcomes[index] = outcome
@@ -277,18 +332,5 @@ class FanOut:
         )
 
 
-def _outcome(said: str, fds: tuple[int, ...]) -> Outcome:
-    if not fds:
-        return Raised("OSError", "its result did not arrive: this process has too many open files. Close some.", "")
-    try:
-        parcel = unpack(fds[0])
-        return Returned(parcel) if said == "returned" else Raised(**json.loads(bytes(parcel.head)))
-    except (ParcelDamaged, OSError) as e:
-        return Raised(type(e).__name__, f"the result cannot be read: {e}", "")
-
-
-def _kill(watch: int) -> None:
-    try:
-        signal.pidfd_send_signal(watch, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+def _how(outcome: Outcome) -> str:
+    return outcome.reason if isinstance(outcome, Lost) else f"raised {getattr(outcome, 'ename', 'an error')}"

@@ -12,24 +12,16 @@ import ast
 import io
 import keyword
 import tokenize
-from collections.abc import Callable
 
 import msgspec
 
-from lambdakernel.errors import LambdaKernelError
+from lambdakernel.parallel.options import HeaderError, Options, Span, read_options
+
+__all__ = ["Header", "HeaderError", "Options", "parse_header"]
 
 USAGE = "%%parallel [options] [for TARGET in ITERABLE [if COND]] [-> NAME, ...]"
 _PROBE = "[__ "
 """What stands before the loop when it is parsed; its length is taken off the columns of errors."""
-
-
-class Options(msgspec.Struct, frozen=True):
-    """What the user said about how the tasks run; None where nothing was said."""
-
-    workers: int | None = None
-    timeout_s: float | None = None
-    times: int | None = None
-    keep_going: bool = False
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -51,22 +43,13 @@ class Header(msgspec.Struct, frozen=True):
         return f"[{self.target} {self.loop}]"
 
 
-class HeaderError(LambdaKernelError):
-    """A first line that cannot be read; the message points at the place and says what to write."""
-
-    def __init__(self, text: str, column: int, what: str, remedy: str) -> None:
-        pointer = f"%%parallel {text}\n{' ' * (len('%%parallel ') + column)}^\n"
-        super().__init__(f"{what}\n{pointer}{remedy}")
-        self.column = column
-
-
 def parse_header(text: str) -> Header:
     """The header that `text`, what follows `%%parallel`, says.
 
     Raises:
         HeaderError: it says none; nothing ran.
     """
-    options, start = _options(text)
+    options, start = read_options(text)
     end, arrow = _arrow(text, start)
     names = () if arrow is None else _names(text, arrow + 2, end)
     loop = _trimmed(text, start, end if arrow is None else arrow)
@@ -78,98 +61,27 @@ def parse_header(text: str) -> Header:
     return Header(options, loop.text, target, bound, names)
 
 
-class _Span(msgspec.Struct, frozen=True):
-    text: str
-    column: int
+def whole_header(text: str) -> Header:
+    """The header that `text`, what follows `%%background`, says: options alone, for one task.
+
+    Raises:
+        HeaderError: it says something else.
+    """
+    options, start = read_options(text, "%%background", _FOR_ONE)
+    if text[start:].strip():
+        what = "%%background takes options and nothing else."
+        remedy = "Write loops in the body, or `%%parallel --background for ...`."
+        raise HeaderError(text, start, what, remedy, "%%background")
+    return Header(msgspec.structs.replace(options, times=1, background=True), "", "", (), ())
 
 
-def _trimmed(text: str, start: int, end: int) -> _Span:
+_FOR_ONE = ("--timeout", "--memory", "--retries", "--retry-errors")
+"""Options that mean something for one task."""
+
+
+def _trimmed(text: str, start: int, end: int) -> Span:
     part = text[start:end]
-    return _Span(part.strip(), start + len(part) - len(part.lstrip()))
-
-
-# -- options
-
-
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise ValueError(text)
-    return value
-
-
-class _Option(msgspec.Struct, frozen=True):
-    field: str
-    help: str
-    fits: str = ""
-    read: Callable[[str], int | float] | None = None
-
-
-_OPTIONS = {
-    "--workers": _Option("workers", "--workers N (most tasks at a time)", "a whole number from 1", _whole),
-    "--timeout": _Option("timeout_s", "--timeout S (seconds a task may take)", "seconds above 0", _seconds),
-    "--times": _Option("times", "--times N (without `for`: run the body N times)", "a whole number from 1", _whole),
-    "--keep-going": _Option("keep_going", "--keep-going (failed tasks raise nothing; TaskFailed is in their place)"),
-}
-_NOT_YET = {"--retries": "A task that failed is not run again: its outside effects would happen twice."}
-
-
-class _Reader(msgspec.Struct):
-    text: str
-    at: int = 0
-    found: dict[str, int | float | bool] = msgspec.field(default_factory=dict)
-
-    def word(self) -> _Span:
-        """The next word, up to white space; empty at the end."""
-        while self.at < len(self.text) and self.text[self.at].isspace():
-            self.at += 1
-        start = self.at
-        while self.at < len(self.text) and not self.text[self.at].isspace():
-            self.at += 1
-        return _Span(self.text[start : self.at], start)
-
-
-def _options(text: str) -> tuple[Options, int]:
-    """The options in front, and where the rest starts."""
-    reader = _Reader(text)
-    while True:
-        word = reader.word()
-        if not word.text.startswith("--"):
-            said: dict[str, object] = dict(reader.found)
-            return Options(**said), word.column  # type: ignore[arg-type]
-        _read_option(reader, word)
-
-
-def _read_option(reader: _Reader, word: _Span) -> None:
-    name, equals, value = word.text.partition("=")
-    option = _OPTIONS.get(name)
-    if option is None:
-        raise _unknown(reader.text, name, word.column)
-    if option.read is None:
-        if equals:
-            raise HeaderError(reader.text, word.column, f"{name} takes no value.", f"Write {name} alone.")
-        reader.found[option.field] = True
-        return
-    given = _Span(value, word.column + len(name) + 1) if equals else reader.word()
-    try:
-        reader.found[option.field] = option.read(given.text)
-    except (ValueError, OverflowError):
-        what = f"{name} takes {option.fits}, not {given.text!r}."
-        raise HeaderError(reader.text, given.column, what, f"Write for example `{name} 4`.") from None
-
-
-def _unknown(text: str, name: str, column: int) -> HeaderError:
-    known = "Options: " + "; ".join(option.help for option in _OPTIONS.values()) + "."
-    if name in _NOT_YET:
-        return HeaderError(text, column, f"{name} does not exist yet. {_NOT_YET[name]}", f"Leave it out. {known}")
-    return HeaderError(text, column, f"there is no option {name}.", known)
+    return Span(part.strip(), start + len(part) - len(part.lstrip()))
 
 
 # -- the arrow and what follows
@@ -210,7 +122,7 @@ def _names(text: str, start: int, end: int) -> tuple[str, ...]:
 # -- the loop
 
 
-def _target(text: str, loop: _Span) -> tuple[str, tuple[str, ...]]:
+def _target(text: str, loop: Span) -> tuple[str, tuple[str, ...]]:
     """The target of the loop as source, and the names in it."""
     tree = _parsed(text, loop)
     targets = [g.target for g in tree.generators]
@@ -223,7 +135,7 @@ def _target(text: str, loop: _Span) -> tuple[str, tuple[str, ...]]:
     return source, tuple(dict.fromkeys(bound))
 
 
-def _parsed(text: str, loop: _Span) -> ast.ListComp:
+def _parsed(text: str, loop: Span) -> ast.ListComp:
     remedy = "Write it as in a comprehension: `for i in range(10)`, `for a in x for b in y if a < b`."
     try:
         tree = ast.parse(f"{_PROBE}{loop.text}\n]", mode="eval").body
@@ -237,7 +149,7 @@ def _parsed(text: str, loop: _Span) -> ast.ListComp:
     return tree
 
 
-def _bound(text: str, loop: _Span, target: ast.expr) -> list[str]:
+def _bound(text: str, loop: Span, target: ast.expr) -> list[str]:
     match target:
         case ast.Name(id=name):
             return [name]

@@ -30,6 +30,14 @@ class Job(NamedTuple):
     """Those of `names` whose final value is collected; the others take the last expression's."""
     seeds: dict[str, int]
     """Of `random` and, where it is used, of `numpy`: drawn from the notebook's own generators."""
+    memory_nbytes: int | None = None
+    """What the body may allocate."""
+    moment: str = ""
+    """Which commits the task sees, as `asof` reads it; empty for all there are when it begins."""
+    is_whole: bool = False
+    """The body is a whole cell: each of `finals` that it has assigned is collected, with its name."""
+    shows_value: bool = False
+    """The value of the body's last expression is displayed: nothing collects it."""
 
     def collects(self) -> tuple[Collect, ...]:
         return tuple(Final(n) if n in self.finals else LastValue(n) for n in self.names)

@@ -78,6 +78,27 @@ def pack(head: Any, buffers: Sequence[Any] = ()) -> int:
     return fd
 
 
+def content(fd: int) -> bytes:
+    """The bytes of the parcel behind `fd`, for one that must wait and hold no descriptor."""
+    size, parts, at = os.fstat(fd).st_size, [], 0
+    while at < size:
+        parts.append(os.pread(fd, size - at, at))
+        at += len(parts[-1])
+    return b"".join(parts)
+
+
+def with_content(data: bytes) -> int:
+    """The descriptor of a parcel that has the content of an earlier one; the caller closes it."""
+    fd = os.memfd_create("lk-parcel", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        _write(fd, memoryview(data), 0)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 def unpack(fd: int) -> Parcel:
     """The parcel behind `fd`, which stays the caller's to close; may be called by any number of processes.
 

@@ -10,10 +10,14 @@ from collections.abc import Callable
 
 import msgspec
 
+from lambdakernel.parallel.memory import size
+
 WIDTH = 30
 """Characters of the bar as text."""
 PERIOD_S = 0.1
 """Least seconds between two updates of the display."""
+MATTERS_NBYTES = 50_000_000
+"""Memory that is worth a word."""
 Bundle = dict[str, str]
 
 
@@ -25,9 +29,19 @@ class Progress(msgspec.Struct, frozen=True):
     """Tasks that have ended, the failed ones among them."""
     running: int = 0
     failed: int = 0
+    retried: int = 0
+    """Attempts that were lost and made again."""
+    memory_nbytes: int = 0
+    """What the running tasks hold beyond what they were born with."""
+    peak_nbytes: int = 0
+    """The most that one task that ended has held so."""
     elapsed_s: float = 0.0
     stopped: bool = False
     """It ended before all tasks did."""
+    label: str = ""
+    """What is said before the numbers: which background job this is."""
+    note: str = ""
+    """What is said after them: what became of the results."""
 
     @property
     def eta_s(self) -> float | None:
@@ -48,10 +62,21 @@ def summary(p: Progress) -> str:
         parts.append(f"{p.running} running")
     if p.failed:
         parts.append(f"{p.failed} failed")
+    if p.retried:
+        parts.append(f"{p.retried} retried")
     if p.stopped:
         parts.append("stopped")
     eta = "" if p.eta_s is None else f", {duration(p.eta_s)} left"
-    return f"{', '.join(parts)}; {duration(p.elapsed_s)}{eta}"
+    label, note = p.label and f"{p.label}: ", p.note and f"; {p.note}"
+    return f"{label}{', '.join(parts)}; {duration(p.elapsed_s)}{eta}{_memory(p)}{note}"
+
+
+def _memory(p: Progress) -> str:
+    """`; 1.2 GB, at most 300 MB a task`; empty where it is too little to matter."""
+    now = size(p.memory_nbytes) if p.memory_nbytes >= MATTERS_NBYTES and not p.is_over else ""
+    peak = f"at most {size(p.peak_nbytes)} a task" if p.peak_nbytes >= MATTERS_NBYTES else ""
+    said = ", ".join(filter(None, (now, peak)))
+    return f"; {said}" if said else ""
 
 
 def as_text(p: Progress) -> str:

@@ -16,16 +16,20 @@ import json
 import os
 import random
 import signal
+import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any, NoReturn
 
 from lambdakernel.errors import LambdaKernelError
 from lambdakernel.executors import wire
 from lambdakernel.parallel import traces
-from lambdakernel.parallel.body import bind, collected, run_body
+from lambdakernel.parallel.body import assigned, bind, collected, run_body
+from lambdakernel.parallel.displays import Displays
 from lambdakernel.parallel.job import Job
+from lambdakernel.parallel.memory import limited, size
 from lambdakernel.parallel.parcels import pack, unpack
 from lambdakernel.parallel.values import TaskSession
 
@@ -55,7 +59,7 @@ def run(params: dict[str, Any], fds: tuple[int, ...]) -> NoReturn:
     _become_task(out, err)
     end = wire.adopt(line)
     try:
-        said, parcel = _attempt(Job.from_bytes(unpack(job).head), item, int(params["index"]))
+        said, parcel = _attempt(Job.from_bytes(unpack(job).head), item, int(params["index"]), end)
         _flush()
         wire.send(end, {"said": said}, (parcel,))
         code = 0
@@ -103,21 +107,20 @@ def _flush() -> None:
 # -- the work
 
 
-def _attempt(job: Job, item: int, index: int) -> tuple[str, int]:
+def _attempt(job: Job, item: int, index: int, end: socket.socket) -> tuple[str, int]:
     """What to say, and the parcel to send with it."""
     cells = {job.filename: job.label}
     traces.add_source(job.filename, job.cell)
     try:
-        return "returned", _work(job, item, index, cells)
+        return "returned", _work(job, item, index, cells, end)
     except BaseException as e:  # SystemExit and KeyboardInterrupt of the body are its errors too
-        return "raised", pack(json.dumps(_report(e, cells, job.filename)).encode())
+        return "raised", pack(json.dumps(_report(e, cells, job)).encode())
 
 
-def _work(job: Job, item: int, index: int, cells: dict[str, str]) -> int:
+def _work(job: Job, item: int, index: int, cells: dict[str, str], end: socket.socket) -> int:
     tree = ast.parse(job.body, job.filename)
     live = _main_module().__dict__
-    _provide_display()
-    session = TaskSession(job.store, job.session, live)
+    session = TaskSession(job.store, job.session, live, job.moment)
     if session.epoch != job.epoch:
         raise StaleTask("the notebook was restarted while this task began. Run the cell again.")
     for filename, number, source in session.cells:
@@ -129,11 +132,21 @@ def _work(job: Job, item: int, index: int, cells: dict[str, str]) -> int:
     before = session.fingerprint(thing)
     if job.target:
         bind(live, job.target, thing)
-    last = run_body(tree, job.filename, live)
+    displays = Displays(partial(_say, end), live)
+    displays.install()
+    if job.memory_nbytes is not None:
+        wire.send(end, {"said": "begins"})
+    with limited(job.memory_nbytes):
+        last = run_body(tree, job.filename, live)
+        if job.shows_value:
+            displays.value(last)
+        displays.close()
     _refuse_lost_updates(session, job)
     collects_item = not set(job.bound).isdisjoint(job.finals)
     if job.target and not collects_item and session.item_changed(before, thing, unpack(item)):
         raise LostUpdate(job.bound, f"Name {job.bound[0]} after `->`")
+    if job.is_whole:
+        return session.encode((assigned(job.finals, live),))
     return session.encode(collected(job.collects(), live, last))
 
 
@@ -141,7 +154,8 @@ def _refuse_lost_updates(session: TaskSession, job: Job) -> None:
     names = session.mutated({*job.finals, *job.bound})
     if names:
         first = names[0]
-        raise LostUpdate(names, f"Assign {first} in the body (`{first} = copy.copy({first})`) and name it after `->`")
+        copied = f"Assign {first} in the body (`{first} = copy.copy({first})`)"
+        raise LostUpdate(names, copied if job.is_whole else f"{copied} and name it after `->`")
 
 
 def _main_module() -> ModuleType:
@@ -151,11 +165,18 @@ def _main_module() -> ModuleType:
     return module
 
 
-def _provide_display() -> None:
-    """`display` is there as in a cell; a task shows values as text."""
-    from IPython.core.display_functions import display
+def _say(end: socket.socket, said: str, data: bytes) -> None:
+    """Send `data` to the cell, and wait until it was heard: what is printed next must not overtake it.
 
-    builtins.display = display  # type: ignore[attr-defined]
+    Raises:
+        wire.PeerGone: the cell was interrupted.
+    """
+    parcel = pack(data)
+    try:
+        wire.send(end, {"said": said}, (parcel,))
+    finally:
+        os.close(parcel)
+    wire.receive(end, wait=True)
 
 
 def _seed(seeds: dict[str, int], index: int) -> None:
@@ -166,13 +187,15 @@ def _seed(seeds: dict[str, int], index: int) -> None:
         numpy.random.seed([seeds["numpy"], index])
 
 
-def _report(error: BaseException, cells: dict[str, str], body: str) -> dict[str, str]:
+def _report(error: BaseException, cells: dict[str, str], job: Job) -> dict[str, str]:
     try:
         evalue = str(error)
     except Exception as e:
         evalue = f"<its message cannot be had: {type(e).__name__}>"
+    if isinstance(error, MemoryError) and job.memory_nbytes is not None:
+        evalue = f"{evalue} (the task may take {size(job.memory_nbytes)}: --memory)".lstrip()
     return {
         "ename": type(error).__name__,
         "evalue": evalue,
-        "traceback": traces.render(error, cells, body),
+        "traceback": traces.render(error, cells, job.filename),
     }

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import kvs
+from lambdakernel.parallel.asof import reader
 from lambdakernel.parallel.parcels import Parcel, pack
 from lambdakernel.state import Namespace
 
@@ -34,8 +34,8 @@ def from_parcel(namespace: Namespace, parcel: Parcel) -> Any:
 class TaskSession:
     """The session as one task sees it: what was committed when the task began."""
 
-    def __init__(self, store: str, session: str, live: dict[str, Any]) -> None:
-        self._replica = kvs.open(store).space(session).reader()
+    def __init__(self, store: str, session: str, live: dict[str, Any], moment: str = "") -> None:
+        self._replica = reader(store, session, moment)
         self._namespace = Namespace(live, self._replica, ignore=dict(live), worker="a task")
         self._live = live
         attached = self._namespace.attach()
@@ -49,7 +49,9 @@ class TaskSession:
         self._namespace.prepare(tree.body)
 
     def encode(self, value: Any) -> int:
-        return to_parcel(self._namespace, value)
+        """The parcel of a result; with the definitions of classes that the body made."""
+        dump = self._namespace.encode_whole(value)
+        return pack(dump.head, dump.buffers)
 
     def decode(self, parcel: Parcel) -> Any:
         return from_parcel(self._namespace, parcel)

@@ -22,7 +22,7 @@ from typing import Any
 
 import kvs
 from lambdakernel.errors import LambdaKernelError
-from lambdakernel.state import deep, epochs, reach
+from lambdakernel.state import deep, epochs, newclasses, reach
 from lambdakernel.state.ambient import Ambient, AmbientState, Held, HeldState, Patches, default_ambient, is_held
 from lambdakernel.state.beginning import Beginning
 from lambdakernel.state.bindings import SHOWN, Bindings, is_output
@@ -402,6 +402,10 @@ class Namespace:
             Exception: what an object's own reducer raised; `CannotMove` for one that lives here only.
         """
         return dump(value, self.live, self._book, mark=unmarked)[0]
+
+    def encode_whole(self, value: Any) -> Dump:
+        """As `encode`, with the definitions of classes that are not committed. Gives these a new identity."""
+        return newclasses.encode(value, self.live, self._book, lambda uid: self._catalogue.of_class(uid) is not None)
 
     def fingerprint(self, value: Any) -> tuple[bytes, ...]:
         """Hashes of a value as it is encoded: equal as long as it is not changed. Costs the encoding.

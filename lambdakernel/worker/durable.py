@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import kvs
@@ -72,6 +72,10 @@ class Durable:
         self._told: set[str] = set()
         self._news = ""
         self._uncollected_nbytes = 0
+        self.at_cells: list[Callable[[], None]] = []
+        """Called before a cell is prepared, and before its commit: what ran beside cells may change names then."""
+        self.pins: set[object] = set()
+        """What runs in this worker beside cells, and would be lost with it."""
         self._swept = False
         self._scrub = Scrub(kernel.main_loop, settings.scrub_after_s, self._is_idle, self._examine, self._take)
         self.backend = Backend()
@@ -145,6 +149,7 @@ class Durable:
             kvs.KvsError: the store cannot be used; nothing ran.
         """
         namespace = self.ready()
+        self._at_cell()
         self._unreachable = None
         try:
             namespace.refresh()
@@ -161,6 +166,8 @@ class Durable:
         """
         if self.namespace is None:
             return None
+        if cell is not None:
+            self._at_cell()
         self._commit_due = False
         outside = self._user_runs_outside_cells()
         if outside or self._outside:  # what ran beside the last cell may have gone on after its commit, and ended since
@@ -183,6 +190,11 @@ class Durable:
         self._tell(committed)
         return committed
 
+    def _at_cell(self) -> None:
+        if self.at_cells and threading.current_thread() is threading.main_thread():  # not a subshell's
+            for call in self.at_cells:
+                call()
+
     def _tell(self, committed: Committed) -> None:
         if committed.resident or committed.deleted:
             names = [f"{r.name} ({r.reason})" for r in self.residents() if not r.name.startswith("_")]
@@ -199,7 +211,15 @@ class Durable:
 
     def is_pinned(self) -> bool:
         """Whether something lives here that would be lost with this worker."""
-        return self.namespace is None or bool(self.namespace.residents()) or self._user_runs_outside_cells()
+        if self.namespace is None or self.pins:
+            return True
+        return bool(self.namespace.residents()) or self._user_runs_outside_cells()
+
+    def snapshot(self) -> kvs.Snapshot:
+        """The session as it is committed now; it stays readable until it is closed."""
+        self.ready()
+        assert self._opened is not None
+        return self._opened.replica.snapshot()
 
     # -- outside cells
 

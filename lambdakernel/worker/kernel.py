@@ -74,7 +74,7 @@ class WorkerKernel(IPythonKernel):
 
     def attach(self) -> None:
         """Find the session's state; afterwards cells are durable. Our magics are there before: they are no cell's."""
-        magics.load(self.shell, self.durable, self)
+        self.durable.at_cells.append(magics.load(self.shell, self.durable, self))
         self.durable.attach()
         self.shell.durable = self.durable
 

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -16,6 +16,7 @@ from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
 import kvs
+from lambdakernel.magics.jobs import JobMagics
 from lambdakernel.magics.parallel import ParallelMagics
 from lambdakernel.state import Cell, Namespace
 
@@ -37,9 +38,17 @@ class Session:
         self.replica = kvs.open(store).space(self.session).replica()
         self.namespace = Namespace(live, self.replica, ignore=dict(live), worker="test")
         self.namespace.attach()
+        self.pins: set[object] = set()
+        self.at_cells: list[Callable[[], None]] = []
 
     def ready(self) -> Namespace:
         return self.namespace
+
+    def snapshot(self) -> kvs.Snapshot:
+        return self.replica.snapshot()
+
+    def soon(self) -> None:
+        self.namespace.touch_all()
 
     def after(self, cell: Cell | None) -> Any:
         return self.namespace.commit(cell)
@@ -59,12 +68,20 @@ class Notebook:
             parent=SimpleNamespace(params={"directory": zygote, "front_pid": os.getpid()}),
             settings=SimpleNamespace(parallel_workers=0),
             cells_run=0,
+            running_cells=0,
+            # no loop runs between the cells of this notebook: what jobs found is bound when the next one begins
+            main_loop=SimpleNamespace(call_soon_threadsafe=lambda call: None),
         )
-        self.shell.register_magics(ParallelMagics(self.shell, self.session, self.kernel))
+        magics = ParallelMagics(self.shell, self.session, self.kernel)
+        self.shell.register_magics(magics)
+        self.shell.register_magics(JobMagics(self.shell, self.session, lambda: magics.jobs))
+        self.jobs = magics.jobs
+        self.session.at_cells.append(magics.settle)
         self.out = self.err = ""
 
     def run(self, source: str) -> BaseException | None:
         """Run a cell; its error, if it had one. What it printed is in `out` and `err`."""
+        self._at_cell()
         self.session.namespace.refresh()
         self.session.namespace.prepare(self.shell.transform_cell(source))
         with capture_output() as captured:
@@ -72,8 +89,13 @@ class Notebook:
         self.out, self.err = captured.stdout, captured.stderr
         number = self.shell.execution_count - 1
         name = self.shell.compile.get_code_name(source, self.shell.transform_cell(source), number)
+        self._at_cell()
         self.session.after(Cell(number, source, "", "ok", "", "", name, time.time(), 0.0))
         return result.error_before_exec or result.error_in_exec
+
+    def _at_cell(self) -> None:
+        for call in self.session.at_cells:
+            call()
 
     def ok(self, source: str) -> Any:
         """Run a cell that must succeed; the value of its last expression."""
@@ -82,6 +104,7 @@ class Notebook:
         return self.live.get("_")
 
     def close(self) -> None:
+        self.jobs.close()
         self.session.replica.close()
         self.shell.restore_sys_module_state()
         InteractiveShell.clear_instance()

@@ -30,6 +30,12 @@ def test_all_options():
     assert header.loop == "for i in x"
 
 
+def test_retries_and_memory():
+    header = parse_header("--retries 2 --retry-errors --memory=1.5GB for i in x")
+    assert header.options == Options(retries=2, retry_errors=True, memory_nbytes=1_500_000_000)
+    assert parse_header("--retries 0").options.retries == 0
+
+
 def test_nested_loops_with_a_condition_give_items_that_fit_the_target():
     header = parse_header("for a in range(3) for b in 'xy' if a > 1 -> r")
     assert header.bound == ("a", "b")
@@ -90,13 +96,15 @@ def test_only_an_arrow_of_the_header_itself_counts(text, loop, names):
         ("for i in x -> class", "class", "'class'"),
         ("for i in x -> a.b", "a.b", "'a.b'"),
         ("for i in x -> a -> b", "-> b", "more than one arrow"),
-        ("--retries 3 for i in x", "--retries", "does not exist yet"),
         ("--wokers 3 for i in x", "--wokers", "--workers N"),
         ("--workers 0 for i in x", "0 for", "a whole number from 1"),
         ("--workers for i in x", "for i", "a whole number"),
         ("--timeout -1 for i in x", "-1", "seconds above 0"),
         ("--timeout inf for i in x", "inf", "seconds above 0"),
         ("--timeout nan", "nan", "seconds above 0"),
+        ("--retries -1 for i in x", "-1", "a whole number from 0"),
+        ("--retry-errors for i in x", "--retry-errors", "without --retries"),
+        ("--memory 500 for i in x", "500", "`--memory 500MB`"),
         ("--keep-going=yes", "--keep-going", "takes no value"),
         ("--times 3 for i in x", "for i", "--times goes without"),
         ("for i in (1, 2", None, ""),

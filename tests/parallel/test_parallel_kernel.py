@@ -40,6 +40,29 @@ def test_output_of_tasks_reaches_the_cell_in_order(kernel: Kernel):
     assert result.stdout == "".join(f"task {i} (i={i})\nhello {i}\n" for i in range(3))
 
 
+def test_figures_of_tasks_reach_the_cell_folded_by_task(kernel: Kernel):
+    pytest.importorskip("matplotlib")
+    body = "import matplotlib.pyplot as plt\nprint('about', i)\nplt.figure(figsize=(1, 1)); plt.plot([i, 2]);"
+    result = kernel.run(f"%%parallel for i in range(2)\n{body}")
+    assert result.status == "ok", result.shown
+    shown = [m["content"]["data"] for m in result.messages if m["msg_type"] == "display_data"]
+    folds = [data["text/html"] for data in shown if "<details" in data.get("text/html", "")]
+    assert len(folds) == 2 and all("data:image/png;base64" in fold for fold in folds)
+    assert "task 0 (i=0)" in folds[0] and "about 0" in folds[0]
+
+
+def test_a_lost_task_runs_again_and_the_bar_says_so(kernel: Kernel, tmp_path):
+    mark = tmp_path / "mark"
+    body = (
+        f"import os, pathlib\np = pathlib.Path({str(mark)!r})\nif not p.exists(): p.touch(); os.kill(os.getpid(), 9)\ni"
+    )
+    result = kernel.run(f"%%parallel --retries 1 --memory 1GB --workers 1 for i in range(2) -> again\n{body}")
+    assert result.status == "ok", result.shown
+    assert kernel.value("again") == [0, 1]
+    updates = [m for m in result.messages if m["msg_type"] == "update_display_data"]
+    assert "2 of 2 done, 1 retried" in updates[-1]["content"]["data"]["text/plain"]
+
+
 def test_a_failed_task_is_shown_with_the_cells_own_line(kernel: Kernel):
     result = kernel.run("%%parallel for i in range(2) -> r\nx = 2\nx / i")
     assert (result.status, result.ename) == ("error", "ParallelError")

@@ -18,6 +18,15 @@ def test_a_stopped_one_says_so_and_promises_no_end():
     assert "1 of 4 done, stopped; 2.0 s" in as_text(Progress(4, done=1, running=2, elapsed_s=2.0, stopped=True))
 
 
+def test_attempts_and_memory_are_told_where_they_matter():
+    some = Progress(
+        4, done=1, running=2, retried=1, memory_nbytes=1_200_000_000, peak_nbytes=310_000_000, elapsed_s=2.0
+    )
+    assert as_text(some).endswith("1 of 4 done, 2 running, 1 retried; 2.0 s, 6.0 s left; 1.2 GB, at most 310 MB a task")
+    little = Progress(4, done=4, memory_nbytes=4_000, peak_nbytes=5_000, elapsed_s=2.0)
+    assert as_text(little).endswith("4 of 4 done; 2.0 s")
+
+
 def test_no_tasks_are_no_division_by_zero():
     assert as_text(Progress(0)).endswith("0 of 0 done; 0.0 s")
     assert "width:0%" in as_html(Progress(0))

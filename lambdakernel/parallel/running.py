@@ -1,0 +1,158 @@
+"""One attempt at one task that was asked for and is not over: its descriptors, and what came through them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+
+import msgspec
+
+from lambdakernel.executors import wire
+from lambdakernel.parallel.memory import Held, held
+from lambdakernel.parallel.output import Output
+from lambdakernel.parallel.parcels import ParcelDamaged, unpack
+from lambdakernel.parallel.results import Outcome, Raised, Returned
+from lambdakernel.parallel.rich import Display
+
+_CHUNK = 64 * 1024
+_LAST_CHUNKS = 32
+"""Reads of a dead task's pipe: more than a pipe holds, so that a stray process that holds it cannot keep us here."""
+
+
+class Running(msgspec.Struct):
+    """See the module. Owns its descriptors."""
+
+    index: int
+    attempt: int
+    """From 1."""
+    end: socket.socket
+    pipes: dict[int, str]
+    """Read ends still open, and the stream that each one is."""
+    deadline: float
+    """When the next thing must have happened: its start, its end, or after it was ended its being gone."""
+    output: Output
+    outcome: Outcome | None = None
+    pid: int = 0
+    watch: int | None = None
+    """A pidfd: it names this process even after its number was given to another."""
+    born: Held = Held()
+    """Memory that it was born with."""
+    body: Held | None = None
+    """Memory that it had when its body began; told where there is a limit."""
+    now: Held = Held()
+    """Memory when it was last looked at."""
+    ended_for: str = ""
+    """Why we ended it."""
+    ended_pipes: set[int] = msgspec.field(default_factory=set)
+    """Those of `pipes` that nothing will come through any more."""
+
+    @property
+    def taken_nbytes(self) -> int:
+        """Memory that it has taken since it was born."""
+        return max(0, self.now.own - self.born.own)
+
+    def born_as(self, pid: int) -> None:
+        """It is process `pid` now.
+
+        Raises:
+            ProcessLookupError: it is over already; that it ended is among the next events.
+        """
+        self.pid, self.born = pid, held(pid)
+        self.watch = os.pidfd_open(pid)
+
+    def look(self) -> None:
+        """See how much memory it holds."""
+        self.now = held(self.pid) if self.pid else self.now
+
+    def close(self) -> None:
+        self.end.close()
+        wire.close_fds(tuple(self.pipes))
+        self.pipes.clear()
+        if self.watch is not None:
+            os.close(self.watch)
+            self.watch = None
+
+    def kill(self, why: str) -> None:
+        """End it; that it is gone is among the next events."""
+        self.ended_for = why
+        if self.watch is None:
+            return
+        try:
+            signal.pidfd_send_signal(self.watch, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+    def read(self, fd: int) -> bool:
+        """Keep a piece of output from a pipe; False when there is no more now."""
+        try:
+            data = os.read(fd, _CHUNK)
+        except BlockingIOError:
+            return False
+        if not data:
+            self.ended_pipes.add(fd)
+            return False
+        self.output.add(self.pipes[fd], data)
+        return True
+
+    def drain(self) -> None:
+        """Read what its pipes hold now."""
+        for fd in self.pipes.keys() - self.ended_pipes:
+            for _ in range(_LAST_CHUNKS):
+                if not self.read(fd):
+                    break
+
+    def hear(self) -> None:
+        """Take in what it said. A display comes after what was printed before it.
+
+        Raises:
+            wire.PeerGone: it will say no more.
+        """
+        while (received := wire.receive(self.end)) is not None:
+            message, fds = received
+            try:
+                self._take(message, fds)
+            finally:
+                wire.close_fds(fds)
+
+    def _take(self, message: dict[str, object], fds: tuple[int, ...]) -> None:
+        match message:
+            case {"said": "display"}:
+                self.drain()
+                self.output.show(_display(fds))
+                self._answer()
+            case {"said": "clear"}:
+                self.drain()
+                self.output.clear()
+                self._answer()
+            case {"said": "begins"}:
+                self.body = held(self.pid)
+            case {"said": said}:
+                self.outcome = _outcome(str(said), fds)
+
+    def _answer(self) -> None:
+        """It waits for this before it prints more, so that the order of what it shows is known."""
+        try:
+            wire.send(self.end, {"heard": True})
+        except wire.PeerGone:  # its end is among the next events
+            return
+
+
+def _display(fds: tuple[int, ...]) -> Display:
+    if not fds:
+        return Display({"text/plain": "<a display that did not arrive: this process has too many open files>"})
+    try:
+        return Display(**json.loads(bytes(unpack(fds[0]).head)))
+    except (ParcelDamaged, OSError) as e:
+        return Display({"text/plain": f"<a display that cannot be read: {e}>"})
+
+
+def _outcome(said: str, fds: tuple[int, ...]) -> Outcome:
+    if not fds:
+        return Raised("OSError", "its result did not arrive: this process has too many open files. Close some.", "")
+    try:
+        parcel = unpack(fds[0])
+        return Returned(parcel) if said == "returned" else Raised(**json.loads(bytes(parcel.head)))
+    except (ParcelDamaged, OSError) as e:
+        return Raised(type(e).__name__, f"the result cannot be read: {e}", "")
