@@ -98,6 +98,7 @@ class Upkeep:
         with self._lock:
             self._hold_no_longer()
             log = self._logs[self.id]
+            self._blobs.sync()  # `superseded` folds, and that flushes rows
             versions = self._surplus(log, now_s)
             if versions:
                 self.sync()

@@ -1,0 +1,150 @@
+"""The frames of a lane's tail as bytes: how a commit is packed, and what a stretch of bytes holds.
+
+Layout of a frame (numbers little-endian)
+- 4 bytes `MARK`, 8 bytes the commit's number, 8 bytes the length of the body, 4 bytes CRC-32 of the 20 before it.
+- The body: MessagePack of [commit, [row, ...]], the fields of `CommitRow` and `EntryRow` in their order.
+- 16 bytes: the first of the BLAKE3 digest of the body.
+
+What a frame that is not whole says
+- One that the end of the file cuts off, its head being good, was not written whole: the writer died in the middle.
+- A writer leaves a beginning of a frame or all of it, so any other fault is damage. What can be read of it is given as
+  it is found, for each row bears its own code; of one that cannot be read, the number is given, with a commit that
+  nobody's code fits. So it is named by whoever authenticates, and its number is not given again.
+- Where a head is damaged, the next good one is looked for.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from kvs import seal
+from kvs.tiers.rows import CommitRow, EntryRow
+
+if TYPE_CHECKING:
+    import msgspec
+
+MARK = b"\x9fkvt"
+_HEAD = struct.Struct("<4sqQ")
+_CRC = struct.Struct("<I")
+HEAD_SIZE = _HEAD.size + _CRC.size
+SUM_SIZE = 16
+_Body = tuple[CommitRow, tuple[EntryRow, ...]]
+
+
+class Frame(NamedTuple):
+    """One commit with its rows by key, and the bytes `start` to `end` of the tail that hold it.
+
+    If it is not `is_whole`, its rows are as they were found: only their own codes tell which are good.
+    """
+
+    n: int
+    commit: CommitRow
+    rows: dict[bytes, EntryRow]
+    start: int
+    end: int
+    is_whole: bool
+
+
+def packed(commit: CommitRow, rows: Sequence[EntryRow]) -> bytes:
+    body = _encoder().encode((commit, rows))
+    head = _HEAD.pack(MARK, commit.n, len(body))
+    return b"".join((head, _CRC.pack(zlib.crc32(head)), body, _sum(body)))
+
+
+def frames(data: bytes, *, last: int = 0, base: int = 0, start: int = 0) -> Iterator[Frame]:
+    """What `data`, which lies at `start` of a tail, holds after commit `last`, oldest first.
+
+    The frame that the end cuts off is left out: it begins where the last one that is given ends. `base` is the commit
+    before the first frame, where that does not tell.
+    """
+    at = 0
+    while at < len(data):
+        head = _head(data, at)
+        if head is not None:
+            n, end = head
+            if end > len(data):
+                return
+        elif len(data) - at < HEAD_SIZE and _may_begin(data[at:]):
+            return
+        else:
+            end = _next_head(data, at + 1)
+            following = _head(data, end)
+            n = following[0] - 1 if following else max(last, base) + 1
+        frame = _frame(data, at, end, n, start, is_sure=head is not None)
+        if frame.n > last:  # else it lies between two commits of which none is missing
+            yield frame
+            last = frame.n
+        at = end
+
+
+def _frame(data: bytes, at: int, end: int, n: int, start: int, *, is_sure: bool) -> Frame:
+    """The frame of these bytes, whose number is `n` if that is sure."""
+    body, code = data[at + HEAD_SIZE : end - SUM_SIZE], data[max(at, end - SUM_SIZE) : end]
+    is_summed = _sum(body) == code
+    found = _decoded(body)
+    if found is None:
+        return Frame(n, CommitRow(n, 0, b"", b"", b"", b""), {}, start + at, start + end, False)
+    commit, rows = found
+    if is_summed and not is_sure:
+        n = commit.n
+    is_whole = is_summed and is_sure and commit.n == n
+    if not is_whole:
+        commit, rows = commit._replace(n=n), tuple(row._replace(n=n) for row in rows)
+    return Frame(n, commit, {row.key: row for row in rows}, start + at, start + end, is_whole)
+
+
+def _decoded(body: bytes) -> _Body | None:
+    """None if it is no body."""
+    from msgspec import DecodeError
+
+    try:
+        return _decoder().decode(body)
+    except DecodeError:
+        return None
+
+
+@cache
+def _encoder() -> msgspec.msgpack.Encoder:
+    from msgspec.msgpack import Encoder  # here: who opens a store and writes nothing does not need it
+
+    return Encoder()
+
+
+@cache
+def _decoder() -> msgspec.msgpack.Decoder[_Body]:
+    from msgspec.msgpack import Decoder
+
+    return Decoder(_Body)
+
+
+def _head(data: bytes, at: int) -> tuple[int, int] | None:
+    """The number of the frame at `at` and where it ends; None if there is no good head."""
+    if len(data) - at < HEAD_SIZE or not data.startswith(MARK, at):
+        return None
+    _, n, nbytes = _HEAD.unpack_from(data, at)
+    (crc,) = _CRC.unpack_from(data, at + _HEAD.size)
+    if crc != zlib.crc32(data[at : at + _HEAD.size]):
+        return None
+    return n, at + HEAD_SIZE + nbytes + SUM_SIZE
+
+
+def _may_begin(data: bytes) -> bool:
+    """Whether a good head can begin so."""
+    return data.startswith(MARK) or MARK.startswith(data)
+
+
+def _next_head(data: bytes, at: int) -> int:
+    """Where the next good head is; the end of `data` if there is none."""
+    while (at := data.find(MARK, at)) >= 0:
+        if _head(data, at) is not None:
+            return at
+        at += 1
+    return len(data)
+
+
+def _sum(body: bytes) -> bytes:
+    return seal.digest(body)[:SUM_SIZE]
