@@ -17,8 +17,9 @@ from typing import Any
 
 from kvs.errors import StoreDamaged
 from kvs.pages import records
+from kvs.tiers.database import COMMIT_COLUMNS, ENTRY_COLUMNS
 from kvs.tiers.frames import Frame, frames
-from kvs.tiers.node import COMMIT_COLUMNS, ENTRY_COLUMNS, CommitRow, EntryRow, LaneLog
+from kvs.tiers.node import CommitRow, EntryRow, LaneLog
 from kvs.tiers.tail import SUFFIX
 
 PREFIX = "salvage-"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable, Sequence
 
 from kvs.errors import StoreDamaged, StoreForeign
+from kvs.tiers.frames import Frame
 
 FORMAT = 2
 """Of a lane, said by its database. From 2 on, a lane may have a tail (`kvs.tiers.tail`)."""
@@ -16,6 +18,8 @@ _BUSY_MS = 2000
 SAY_FORMAT = f"pragma user_version={FORMAT}"
 COMMIT_COLUMNS = "n, hlc, context, note, marks, mac"
 ENTRY_COLUMNS = "key, n, kind, payload, blobs, mac"
+INSERT_COMMIT = "insert into commits values (?,?,?,?,?,?)"
+INSERT_ENTRY = "insert into entries values (?,?,?,?,?,?)"
 _SCHEMA = """
 create table commits (n integer primary key, hlc integer not null, context blob not null,
   note blob not null, marks blob not null, mac blob not null);
@@ -84,6 +88,52 @@ def _create(path: str) -> None:
     finally:
         connection.close()
     os.rename(temporary, path)
+
+
+def in_transaction(connection: sqlite3.Connection, write: Callable[[], object]) -> None:
+    """Do all that `write` says or nothing of it."""
+    connection.execute("begin immediate")
+    try:
+        write()
+        connection.execute("commit")
+    except BaseException:
+        if connection.in_transaction:  # some failures have ended it
+            connection.execute("rollback")
+        raise
+
+
+def insert(connection: sqlite3.Connection, frames: Sequence[Frame]) -> None:
+    """Those that are not there yet: a fold may have been ended before it could take the tail away."""
+    there = {n for (n,) in connection.execute("select n from commits where n >= ?", (frames[0].n,))}
+    new = [frame for frame in frames if frame.n not in there]
+    connection.executemany(INSERT_COMMIT, [frame.commit for frame in new])
+    connection.executemany(INSERT_ENTRY, [row for frame in new for row in frame.rows.values()])
+
+
+def checkpoint(path: str) -> None:
+    """Move the write-ahead log to the database, flushed, as far as no reader needs it; on a connection of its own."""
+    connection = connected(path, "rw")
+    try:
+        connection.execute("pragma wal_checkpoint(passive)").fetchall()
+    finally:
+        connection.close()
+
+
+def flush(path: str) -> int | None:
+    """Flush the write-ahead log; its inode, None if there is none.
+
+    Not the database: what a checkpoint moved there was flushed by it, and closing a descriptor of it would drop the
+    locks that this process holds on it.
+    """
+    try:
+        fd = os.open(path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        os.fdatasync(fd)
+        return os.fstat(fd).st_ino
+    finally:
+        os.close(fd)
 
 
 def _quoted(path: str) -> str:

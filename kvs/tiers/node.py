@@ -19,20 +19,29 @@ Theory of operation
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from kvs.errors import KvsError, StoreDamaged
-from kvs.tiers.database import COMMIT_COLUMNS as COMMIT_COLUMNS
-from kvs.tiers.database import ENTRY_COLUMNS as ENTRY_COLUMNS
+from kvs.tiers.database import (
+    COMMIT_COLUMNS,
+    ENTRY_COLUMNS,
+    INSERT_COMMIT,
+    INSERT_ENTRY,
+    SAY_FORMAT,
+    checkpoint,
+    connected,
+    flush,
+    in_transaction,
+    insert,
+    opened,
+)  # fmt: skip
 from kvs.tiers.database import FORMAT as FORMAT
-from kvs.tiers.database import SAY_FORMAT, connected, opened
 from kvs.tiers.files import sync_folder as sync_folder
 from kvs.tiers.frames import Frame
-from kvs.tiers.news import News, Ringer
+from kvs.tiers.news import News, Ringer, ringer_of
 from kvs.tiers.rows import CommitRow as CommitRow
 from kvs.tiers.rows import EntryRow as EntryRow
 from kvs.tiers.tail import Tail
@@ -44,8 +53,6 @@ OVERDUE_NBYTES = 8 << 20
 """From which a commit must wait for that; whoever opens the log then reads it in some 30 ms."""
 _LEAST = -(1 << 63)
 """Below all that a row can say, damaged ones too."""
-_INSERT_COMMIT = "insert into commits values (?,?,?,?,?,?)"
-_INSERT_ENTRY = "insert into entries values (?,?,?,?,?,?)"
 Keys = list[tuple[bytes, int, int]]
 
 
@@ -68,13 +75,13 @@ class LaneLog:
         self._state: tuple[object, ...] = ()
         self._version = 0
         self._joined = (-1, 0)
-        self._synced_inode = -1
+        self._synced_inode: int | None = None
         self._moving = threading.RLock()
         self._ringer: Ringer | None = None
         self._connection = translated(path, lambda: opened(path, writable=writable, disk=disk))
         if writable:
             try:
-                self._ringer = translated(path, lambda: _ringer(path))
+                self._ringer = translated(path, lambda: ringer_of(path))
             except BaseException:
                 self._connection.close()
                 raise
@@ -117,8 +124,8 @@ class LaneLog:
         """
 
         def write() -> None:
-            self._connection.execute(_INSERT_COMMIT, commit)
-            self._connection.executemany(_INSERT_ENTRY, entries)
+            self._connection.execute(INSERT_COMMIT, commit)
+            self._connection.executemany(INSERT_ENTRY, entries)
 
         self._transact(write)
 
@@ -135,7 +142,7 @@ class LaneLog:
             if ringer is not None:
                 ringer.begin()
             try:
-                _in_transaction(connection, write)
+                in_transaction(connection, write)
             finally:
                 if ringer is not None:
                     ringer.end()
@@ -156,7 +163,7 @@ class LaneLog:
             connection = self._connection
             connection.executemany("delete from entries where n = ?", [(row.n,) for row in rows])
             connection.executemany("insert or replace into commits values (?,?,?,?,?,?)", rows)
-            connection.executemany(_INSERT_ENTRY, entries)
+            connection.executemany(INSERT_ENTRY, entries)
 
         self.fold()
         self._transact(write)
@@ -315,7 +322,7 @@ class LaneLog:
         connection = connected(self._path, "rw")
         try:
             connection.execute("pragma wal_autocheckpoint=0")
-            _in_transaction(connection, lambda: _insert(connection, frames))
+            in_transaction(connection, lambda: insert(connection, frames))
             self._sync_database()
         finally:
             connection.close()
@@ -326,17 +333,9 @@ class LaneLog:
 
         On a connection of its own, so that another thread may append meanwhile.
         """
-
-        def move() -> None:
-            connection = connected(self._path, "rw")
-            try:
-                connection.execute("pragma wal_checkpoint(passive)").fetchall()
-            finally:
-                connection.close()
-
         with self._moving:
             self.fold()
-            translated(self._path, move)
+            translated(self._path, lambda: checkpoint(self._path))
 
     def compact(self) -> None:
         """Give the space of deleted rows back to the file system. Reads and writes the whole log; only its holder may.
@@ -357,26 +356,14 @@ class LaneLog:
         return translated(self._path, lambda: self._tail.drop_torn(since))
 
     def sync(self) -> None:
-        """Flush what was committed to the disk.
-
-        The tail and the write-ahead log: what a checkpoint moved to the database was flushed by it, and closing a
-        descriptor of the database would drop the locks that this process holds on it.
-        """
+        """Flush what was committed to the disk: the tail and the write-ahead log."""
         with self._moving:
             translated(self._path, self._tail.sync)
             translated(self._path, self._sync_database)
 
     def _sync_database(self) -> None:
-        try:
-            fd = os.open(self._path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return
-        try:
-            os.fdatasync(fd)
-            inode = os.fstat(fd).st_ino
-        finally:
-            os.close(fd)
-        if inode != self._synced_inode:  # it was made since
+        inode = flush(self._path)
+        if inode not in (None, self._synced_inode):  # it was made since
             sync_folder(os.path.dirname(self._path))
             self._synced_inode = inode
 
@@ -402,12 +389,6 @@ class LaneLog:
         return translated(self._path, lambda: self._connection.execute(sql, arguments).fetchall())
 
 
-def _ringer(path: str) -> Ringer | None:
-    """What tells of this log; None for one that is no lane of a space."""
-    folder, lane = os.path.split(os.path.dirname(path))
-    return Ringer(f"{folder}/news", int(lane)) if lane.isdecimal() else None
-
-
 def _keys(frames: Iterable[Frame]) -> Keys:
     return [(key, frame.n, row.kind) for frame in frames for key, row in frame.rows.items()]
 
@@ -415,22 +396,3 @@ def _keys(frames: Iterable[Frame]) -> Keys:
 def _newest(rows: Keys) -> Keys:
     """The last of each key."""
     return list({row[0]: row for row in rows}.values())
-
-
-def _in_transaction(connection: sqlite3.Connection, write: Callable[[], object]) -> None:
-    connection.execute("begin immediate")
-    try:
-        write()
-        connection.execute("commit")
-    except BaseException:
-        if connection.in_transaction:  # some failures have ended it
-            connection.execute("rollback")
-        raise
-
-
-def _insert(connection: sqlite3.Connection, frames: list[Frame]) -> None:
-    """Those that are not there yet: a fold may have been ended before it could take the tail away."""
-    there = {n for (n,) in connection.execute("select n from commits where n >= ?", (frames[0].n,))}
-    new = [frame for frame in frames if frame.n not in there]
-    connection.executemany(_INSERT_COMMIT, [frame.commit for frame in new])
-    connection.executemany(_INSERT_ENTRY, [row for frame in new for row in frame.rows.values()])

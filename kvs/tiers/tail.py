@@ -231,6 +231,5 @@ class Tail:
         return len(found) - len(self.frames)
 
     def close(self) -> None:
-        with self._changing:
-            self._forget()
-            self.is_mine = False
+        self._forget()  # without the lock: in a fork of the holder it may be held for ever
+        self.is_mine = False
