@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     import msgspec
 
 MARK = b"\x9fkvt"
-_HEAD = struct.Struct("<4sqQ")
-_CRC = struct.Struct("<I")
-HEAD_SIZE = _HEAD.size + _CRC.size
+_START = struct.Struct("<4sqQ")
+_HEAD = struct.Struct("<4sqQI")
+HEAD_SIZE = _HEAD.size
 SUM_SIZE = 16
 _Body = tuple[CommitRow, tuple[EntryRow, ...]]
 
@@ -51,15 +51,16 @@ class Frame(NamedTuple):
 
 def packed(commit: CommitRow, rows: Sequence[EntryRow]) -> bytes:
     body = _encoder().encode((commit, rows))
-    head = _HEAD.pack(MARK, commit.n, len(body))
-    return b"".join((head, _CRC.pack(zlib.crc32(head)), body, _sum(body)))
+    start = _START.pack(MARK, commit.n, len(body))
+    return b"".join((start, zlib.crc32(start).to_bytes(4, "little"), body, _sum(body)))
 
 
-def frames(data: bytes, *, last: int = 0, base: int = 0, start: int = 0) -> Iterator[Frame]:
+def frames(data: bytes, *, last: int = 0, base: int = 0, start: int = 0, with_sums: bool = True) -> Iterator[Frame]:
     """What `data`, which lies at `start` of a tail, holds after commit `last`, oldest first.
 
     The frame that the end cuts off is left out: it begins where the last one that is given ends. `base` is the commit
-    before the first frame, where that does not tell.
+    before the first frame, where that does not tell. Without sums, a frame with a good head is taken for whole if it
+    can be read: while the machine runs, no write is torn otherwise, and each row has a code of its own.
     """
     at = 0
     while at < len(data):
@@ -74,25 +75,29 @@ def frames(data: bytes, *, last: int = 0, base: int = 0, start: int = 0) -> Iter
             end = _next_head(data, at + 1)
             following = _head(data, end)
             n = following[0] - 1 if following else max(last, base) + 1
-        frame = _frame(data, at, end, n, start, is_sure=head is not None)
+        frame = _frame(data, at, end, n, start, is_sure=head is not None, with_sums=with_sums)
         if frame.n > last:  # else it lies between two commits of which none is missing
             yield frame
             last = frame.n
         at = end
 
 
-def _frame(data: bytes, at: int, end: int, n: int, start: int, *, is_sure: bool) -> Frame:
+def _frame(data: bytes, at: int, end: int, n: int, start: int, *, is_sure: bool, with_sums: bool) -> Frame:
     """The frame of these bytes, whose number is `n` if that is sure."""
-    body, code = data[at + HEAD_SIZE : end - SUM_SIZE], data[max(at, end - SUM_SIZE) : end]
-    is_summed = _sum(body) == code
+    body = data[at + HEAD_SIZE : end - SUM_SIZE]
     found = _decoded(body)
     if found is None:
         return Frame(n, CommitRow(n, 0, b"", b"", b"", b""), {}, start + at, start + end, False)
     commit, rows = found
+    is_summed = is_sure and not with_sums
+    if not is_summed:
+        is_summed = _sum(body) == data[max(at, end - SUM_SIZE) : end]
     if is_summed and not is_sure:
         n = commit.n
-    is_whole = is_summed and is_sure and commit.n == n
-    if not is_whole:
+    is_whole = is_summed and is_sure
+    numbers = {row.n for row in rows}
+    if commit.n != n or (numbers and numbers != {n}):
+        is_whole = False
         commit, rows = commit._replace(n=n), tuple(row._replace(n=n) for row in rows)
     return Frame(n, commit, {row.key: row for row in rows}, start + at, start + end, is_whole)
 
@@ -123,11 +128,10 @@ def _decoder() -> msgspec.msgpack.Decoder[_Body]:
 
 def _head(data: bytes, at: int) -> tuple[int, int] | None:
     """The number of the frame at `at` and where it ends; None if there is no good head."""
-    if len(data) - at < HEAD_SIZE or not data.startswith(MARK, at):
+    if len(data) - at < HEAD_SIZE:
         return None
-    _, n, nbytes = _HEAD.unpack_from(data, at)
-    (crc,) = _CRC.unpack_from(data, at + _HEAD.size)
-    if crc != zlib.crc32(data[at : at + _HEAD.size]):
+    mark, n, nbytes, crc = _HEAD.unpack_from(data, at)
+    if mark != MARK or crc != zlib.crc32(data[at : at + _START.size]):
         return None
     return n, at + HEAD_SIZE + nbytes + SUM_SIZE
 

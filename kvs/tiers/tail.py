@@ -81,7 +81,7 @@ class Tail:
             return
         data = os.pread(self._fd, size - self._end, self._end)
         last, base = (next(reversed(self.frames)), 0) if self.frames else (0, self._base())
-        new = list(frames(data, last=last, base=base, start=self._end))
+        new = list(frames(data, last=last, base=base, start=self._end, with_sums=False))
         if new:
             self.frames.update((frame.n, frame) for frame in new)
             self._end = new[-1].end
@@ -220,7 +220,7 @@ class Tail:
         if not os.path.exists(self.path):
             return 0
         self.hold()
-        found = list(self.frames.values())
+        found = list(frames(os.pread(self._fd, self._end, 0), base=self._base()))
         doubted = found[-1:] if since is None else [frame for frame in found if frame.n > since]
         start = next((frame.start for frame in doubted if not frame.is_whole), None)
         if start is None:

@@ -273,6 +273,15 @@ def test_a_lane_of_format_1_is_read_as_it_is_and_raised_by_its_first_commit(tmp_
         assert values(reader) == before | {b"more": b"1"}
 
 
+def test_what_a_live_writer_added_since_is_no_damage_to_a_check(space: kvs.Space) -> None:
+    """Rows of commits that a view had not joined yet were called not authentic."""
+    with space.replica() as replica, space.reader() as reader:
+        replica.publish({b"a": Value(b"1")})
+        replica._logs[0].fold()
+        replica.publish({b"a": Value(b"2")})
+        assert reader.vector[0] == 0 and list(reader.check()) == []
+
+
 # -- processes
 
 
