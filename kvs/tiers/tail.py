@@ -4,8 +4,8 @@ Theory of operation
 - A commit is one `write` at the end of the file: kill -9 leaves it whole, or cut off. Readers leave what is cut off
   alone; the next holder cuts it away before it adds anything.
 - When its commits were moved to the database, flushed, a new file takes its place, with the frames that came
-  meanwhile: nothing is ever cut off under a reader that has read it. A reader holds the file that it reads, and sees by
-  the count of its names that another has come. It then has all frames that the old one had in the database.
+  meanwhile: nothing is ever cut off under a reader that has read it. A reader holds the file that it reads
+  open, and sees by the inode that another has come. All frames of the old one are then in the database.
 - What was read of the file is kept in memory until another has come, so a look costs the new bytes only.
 - After a power loss the end of the file may hold anything, from the first frame on that was not flushed. Whoever looks
   after the space then cuts that off (`drop_torn`).
@@ -34,8 +34,8 @@ class Tail:
     def __init__(self, log: str, base: Callable[[], int]) -> None:
         """`base` says which commit the database ends with."""
         self.path, self._base = log + SUFFIX, base
-        self._fd = self._end = -1
-        self._files = 0
+        self._fd = self._end = self._inode = -1
+        self._files = self._newest = 0
         self._is_torn = self._is_spoilt = self._is_placed = False
         self.is_mine = False
         """Whether `hold` was called: nobody else adds to it."""
@@ -54,13 +54,16 @@ class Tail:
         """What changes when a frame was added, or another file has come. About 1 us."""
         if self.is_mine:
             return self._files, self._end
-        if self._fd >= 0:
-            stat = os.fstat(self._fd)
-            if stat.st_nlink:
-                return self._files, stat.st_size
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
             self._forget()
-        self._open(os.O_RDONLY)
-        return self._files, os.fstat(self._fd).st_size if self._fd >= 0 else 0
+            return self._files, 0
+        if found.st_ino != self._inode:
+            self._forget()
+            self._open(os.O_RDONLY)
+            return self._files, os.fstat(self._fd).st_size if self._fd >= 0 else 0
+        return self._files, found.st_size
 
     def load(self) -> dict[int, Frame]:
         """All frames that are there now; what was read before is not read again."""
@@ -92,12 +95,13 @@ class Tail:
         except FileNotFoundError:  # nothing was added yet
             return
         self._end, self._is_placed = 0, False
+        self._inode = os.fstat(self._fd).st_ino
         self._files += 1
 
     def _forget(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
-        self._fd = self._end = -1
+        self._fd = self._end = self._inode = -1
         self.frames = {}
 
     # -- writing
@@ -111,6 +115,7 @@ class Tail:
         self._read(os.fstat(self._fd).st_size)
         if os.fstat(self._fd).st_size > self._end:
             os.ftruncate(self._fd, self._end)
+        self._newest = max(self.frames, default=0)
         self.is_mine = True
 
     def append(self, commit: CommitRow, rows: Sequence[EntryRow], *, disk: bool) -> None:
@@ -124,11 +129,14 @@ class Tail:
         data = packed(commit, rows)
         with self._changing:
             self._refuse_strange()
+            if commit.n <= self._newest:
+                raise LaneLost(self.path, f"commit {commit.n} is there already")
             self._write(data)
             if disk:
                 self._flush()
-            start, self._end = self._end, self._end + len(data)
-            self.frames[commit.n] = Frame(commit.n, commit, {row.key: row for row in rows}, start, self._end, True)
+            start, end = self._end, self._end + len(data)
+            self.frames[commit.n] = Frame(commit.n, commit, {row.key: row for row in rows}, start, end, True)
+            self._newest, self._end = commit.n, end  # last: an interrupt before it makes the next append notice
 
     def _refuse_strange(self) -> None:
         """Go on only if the file ends where we left it."""

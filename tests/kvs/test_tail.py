@@ -234,6 +234,18 @@ def test_a_second_writer_of_a_lane_is_noticed_before_anything_is_written(space: 
             log._tail.close()
 
 
+def test_a_number_that_was_written_is_never_written_again(space: kvs.Space) -> None:
+    """As when an interrupt comes between the write of a commit and its entry in the view of who wrote it."""
+    with space.replica() as replica:
+        replica.publish({b"a": Value(b"1")})
+        for fold in (False, True):
+            if fold:
+                replica._logs[0].fold()
+            with pytest.raises(kvs.LaneLost, match="commit 1 is there already"):
+                replica._logs[0].append(CommitRow(1, 0, b"", b"", b"", b""), [])
+        assert replica.publish({b"a": Value(b"2")}) == kvs.Dot(0, 2)
+
+
 def test_a_flush_that_failed_ends_the_lane_and_its_number_is_not_given_to_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
