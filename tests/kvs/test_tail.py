@@ -344,7 +344,7 @@ def guarded(connection: Connection, path: Path) -> None:
         connection.send(AssertionError(f"{type(e).__name__}: {e}"))
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_readers_miss_nothing_and_see_nothing_twice_while_writers_fold_and_are_killed(
     tmp_path: Path, readers: list[Connection]
 ) -> None:
