@@ -131,12 +131,10 @@ class Tail:
             self._refuse_strange()
             if commit.n <= self._newest:
                 raise LaneLost(self.path, f"commit {commit.n} is there already")
-            self._write(data)
+            start, end = self._end, self._end + len(data)
+            self._write(data, Frame(commit.n, commit, {row.key: row for row in rows}, start, end, True))
             if disk:
                 self._flush()
-            start, end = self._end, self._end + len(data)
-            self.frames[commit.n] = Frame(commit.n, commit, {row.key: row for row in rows}, start, end, True)
-            self._newest, self._end = commit.n, end  # last: an interrupt before it makes the next append notice
 
     def _refuse_strange(self) -> None:
         """Go on only if the file ends where we left it."""
@@ -148,13 +146,16 @@ class Tail:
         if stat.st_size != self._end or not stat.st_nlink:
             raise LaneLost(self.path, "another process has written it since")
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, frame: Frame) -> None:
         """All of it or nothing; what is left of a write that failed is cut off."""
         done = 0
         try:
             done = os.write(self._fd, data)
         finally:
-            if done != len(data):
+            if done == len(data) or os.fstat(self._fd).st_size == frame.end:  # an interrupt may come on the way back
+                self.frames[frame.n] = frame
+                self._newest, self._end = frame.n, frame.end
+            else:
                 self._cut()
         if done != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

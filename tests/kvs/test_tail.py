@@ -246,6 +246,30 @@ def test_a_number_that_was_written_is_never_written_again(space: kvs.Space) -> N
         assert replica.publish({b"a": Value(b"2")}) == kvs.Dot(0, 2)
 
 
+def test_an_interrupt_of_the_write_leaves_a_whole_commit_that_nobody_writes_over(
+    space: kvs.Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal that comes during the call is raised when it has returned: readers may have the commit by then."""
+    write = os.write
+
+    def interrupted(fd: int, data: bytes) -> int:
+        write(fd, data)
+        raise KeyboardInterrupt
+
+    with space.replica() as replica, space.reader() as reader:
+        replica.publish({b"a": Value(b"1")})
+        monkeypatch.setattr(os, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            replica.publish({b"a": Value(b"2")})
+        monkeypatch.undo()
+        reader.refresh()
+        assert values(reader) == {b"a": b"2"}
+        with pytest.raises(kvs.LaneLost, match="commit 2 is there already"):
+            replica.publish({b"a": Value(b"other")})
+    with space.replica() as replica:
+        assert values(replica) == {b"a": b"2"} and replica.publish({b"a": Value(b"3")}) == kvs.Dot(0, 3)
+
+
 def test_a_flush_that_failed_ends_the_lane_and_its_number_is_not_given_to_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
