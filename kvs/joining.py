@@ -145,8 +145,7 @@ class Joining:
 
     def _join_lane(self, lane: int, log: LaneLog) -> set[bytes]:
         since = self._seen.setdefault(lane, 0)
-        with log.snapshot():  # else a commit in between could replace rows of the commits that were read before it
-            commits, rows = log.commits(since), log.newest_keys(since)
+        commits, rows = log.since(since)
         if not commits and not rows:
             return set()
         marks = self._learn(lane, commits)

@@ -154,7 +154,7 @@ class _Heads:
 def _appended(log: LaneLog, record: Record) -> int:
     """1 if the record was appended, 0 if another pull was faster."""
     try:
-        log.append(record.commit, record.rows)
+        log.insert(record.commit, record.rows)
     except LaneLost:
         return 0
     return 1

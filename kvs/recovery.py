@@ -7,6 +7,8 @@ Theory of operation
 - A space remembers in `boot` during which run of the machine it was last opened. In another run, its free lanes are
   looked at once: the first commit beyond the mark that names a blob which is not whole, and every later one of its
   lane, become void. They keep their numbers, which others may have seen, and lose their keys and notes.
+- Frames of the tail reach the disk in any order. From the first on that is not whole and lies beyond the mark, all are
+  cut off first, as if they had never been published.
 - So what is left is a prefix of what was published, never shorter than what was flushed. A process that dies alone
   leaves the system's cache as it is: none of this happens, and none of it costs anything.
 """
@@ -86,13 +88,16 @@ def void_torn_tail(space: str, lane: int, key: bytes, fetch: Fetch | None = None
     is not whole here, since a copy may be elsewhere; what it raises because it cannot be asked, this raises too.
     """
     path, since = f"{space}/lanes/{lane}/log.sqlite", SyncMark(f"{space}/lanes/{lane}/synced").read()
-    if since == ALL or not os.path.exists(path):
+    if not os.path.exists(path):
         return 0
     try:
         log = LaneLog(path, writable=True)
     except StoreDamaged:
         return 0
     try:
+        log.drop_torn(None if since == ALL else since)
+        if since == ALL:
+            return 0
         commits = log.commits(since)
         if not all(records.is_authentic_commit(key, lane, row) for row in commits):
             return 0

@@ -23,6 +23,7 @@ from kvs import records, salvage, seal
 from kvs.errors import BlobDamaged
 from kvs.tiers.blobs import BlobRef, Blobs, refs_from_bytes
 from kvs.tiers.node import CommitRow, EntryRow, LaneLog, sync_folder
+from kvs.tiers.tail import SUFFIX
 
 Marks = frozenset[bytes]
 _FILL = 1_000_000
@@ -105,7 +106,7 @@ class Bench:
     def _rewrite(self, lane: int, path: str, rows: _Lane) -> None:
         """The old files are copied, then replaced in one step: a crash leaves the lane as it was, or repaired."""
         folder, kept = os.path.dirname(path), self._quarantine(f"lane-{lane}")
-        for suffix in ("", "-wal"):
+        for suffix in ("", "-wal", SUFFIX):
             if os.path.exists(path + suffix):
                 shutil.copy2(path + suffix, kept)
         sync_folder(kept)
@@ -119,12 +120,13 @@ class Bench:
             os.close(os.open(f"{folder}/retired", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         else:
             log = LaneLog(path, writable=True)
-            log.empty_tail()
+            log.empty_wal()
             log.close()
         for suffix in ("-wal", "-shm"):
             _remove(path + suffix)
         os.rename(made, path)
         sync_folder(folder)
+        _remove(path + SUFFIX)  # after it, so that a crash in between leaves frames that the new log has too
         self.moved.extend(f"lane {lane}: {fault}" for fault in rows.faults)
         state = "written anew, and retired" if rows.retired else "written anew"
         self.moved.append(f"lane {lane}: {len(rows.commits)} commits, {len(rows.entries)} records {state}; was: {kept}")

@@ -74,7 +74,7 @@ def _restore_lane(folder: str, lane: int, key: bytes, tier: Tier) -> None:
     try:
         for record in tier.read(lane):
             check_record(key, lane, record, tier.name)
-            log.append(record.commit, record.rows)
+            log.insert(record.commit, record.rows)
     finally:
         log.close()  # the last to close it, so that all of it is in the database, flushed
     for marker in (RETIRED, RESTORED):

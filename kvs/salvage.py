@@ -1,7 +1,7 @@
 """What can still be read of a lane's log that SQLite refuses, wholly or in part.
 
 The rows are given as they are found: each bears its own code, by which the caller tells the good from the bad. First
-SQLite is asked, which knows the write-ahead log; then every page is read by itself.
+SQLite is asked, which knows the write-ahead log; then every page is read by itself; then the tail, frame by frame.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from typing import Any
 
 from kvs.errors import StoreDamaged
 from kvs.pages import records
-from kvs.tiers.node import COMMIT_COLUMNS, ENTRY_COLUMNS, CommitRow, EntryRow, LaneLog
+from kvs.tiers.database import COMMIT_COLUMNS, ENTRY_COLUMNS
+from kvs.tiers.frames import Frame, frames
+from kvs.tiers.node import CommitRow, EntryRow, LaneLog
+from kvs.tiers.tail import SUFFIX
 
 PREFIX = "salvage-"
 
@@ -35,7 +38,18 @@ def salvaged(path: str) -> tuple[list[CommitRow], list[EntryRow]]:
             commits.append(CommitRow(rowid, *fields[1:]))  # type: ignore[arg-type]  # whether they fit is for the code to say
         elif rowid is None and len(fields) == len(EntryRow._fields):
             entries.append(EntryRow(*fields))  # type: ignore[arg-type]
+    for frame in tail_frames(path):
+        commits.append(frame.commit)
+        entries += frame.rows.values()
     return list(dict.fromkeys(commits)), list(dict.fromkeys(entries))
+
+
+def tail_frames(path: str) -> list[Frame]:
+    """What the tail of the log at `path` holds, damaged frames too."""
+    try:
+        return list(frames(Path(path + SUFFIX).read_bytes()))
+    except FileNotFoundError:
+        return []
 
 
 def is_sound(path: str) -> bool:

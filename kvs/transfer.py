@@ -209,7 +209,7 @@ class _Taker:
 
     def _flush(self) -> None:
         if self._commit is not None:
-            self._log().append(records.sealed(self._key, self._lane, self._commit), self._entries)
+            self._log().insert(records.sealed(self._key, self._lane, self._commit), self._entries)
         self._commit, self._entries = None, []
 
     def _log(self) -> LaneLog:

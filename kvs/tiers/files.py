@@ -34,3 +34,12 @@ def sync_file(path: str) -> bool:
     finally:
         os.close(fd)
     return True
+
+
+def sync_folder(path: str) -> None:
+    """Flush the names in a directory."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -72,7 +72,7 @@ class NodeTier:
         new = missing(where, self.read(lane, after), records)
         with self._log(lane, writable=True) as log:
             for record in new:
-                log.append(record.commit, record.rows)
+                log.insert(record.commit, record.rows)
 
     @contextmanager
     def _held(self, lane: int) -> Iterator[None]:

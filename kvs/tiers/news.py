@@ -81,6 +81,12 @@ class Ringer:
             news.know(self._at, _NUMBER.pack(self._number % (1 << 64)))
 
 
+def ringer_of(path: str) -> Ringer | None:
+    """What tells of this log; None for one that is no lane of a space."""
+    folder, lane = os.path.split(os.path.dirname(path))
+    return Ringer(f"{folder}/news", int(lane)) if lane.isdecimal() else None
+
+
 class News:
     """A reader's look at the table of a space."""
 

@@ -1,75 +1,66 @@
-"""The node tier's log: one SQLite database a lane, written by the lane's holder alone, read by everyone.
+"""The node tier's log: one SQLite database and one tail a lane, written by the lane's holder alone, read by everyone.
 
 Theory of operation
-- One writer a file, in WAL mode: a reader never waits for the writer, and a stopped writer stops nobody.
-- A commit is one transaction over two tables: `commits` has its time, context, note and code; `entries` has one row
-  a key. A row's `n` is its commit's number. Superseded rows stay until they are collected.
-- `synchronous=NORMAL` survives kill -9 (the log is in the system's cache) and, after a power loss, opens with a
-  prefix of the commits; `FULL` flushes in every commit.
-- SQLite moves its log to the database when it is told to (`checkpoint`), and not by itself: that flushes rows, and
-  whoever owns the blobs flushes those first.
+- A commit is one frame at the end of the tail (`kvs.tiers.tail`), written by one call. The frames are moved to the
+  database in one transaction for many (`fold`), off the path of whoever commits; then another tail takes their place.
+- A reader shows both: it reads the tail first, then the database, and takes from the tail what the database has not.
+  So it misses nothing that is moved in between, and a crash between the two steps of a fold changes nothing.
+- The database has two tables: `commits` has a commit's time, context, note and code; `entries` has one row a key. A
+  row's `n` is its commit's number. Superseded rows stay until they are collected.
+- The database is in WAL mode: a reader never waits for the writer, and a stopped writer stops nobody. SQLite moves its
+  log to the database when it is told to (`checkpoint`), and not by itself: that flushes rows, and whoever owns the
+  blobs flushes those first. So does a fold.
 - An index by commit number answers what a commit wrote without looking at any other. It repeats what the rows say and
   is made by the first writer that finds none, so it is no part of the format; whoever mends a log does not read it.
-- Each transaction is told of in the news of the space (`kvs.tiers.news`), where the log is a lane of one.
+- Each commit is told of in the news of the space (`kvs.tiers.news`), where the log is a lane of one.
 - Everything is bytes here. Whether they are authentic is decided above, by whoever reads them.
 """
 
 from __future__ import annotations
 
 import os
-import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
-from kvs.errors import StoreDamaged, StoreForeign
-from kvs.tiers.news import News, Ringer
+from kvs.errors import KvsError, StoreDamaged
+from kvs.tiers.database import (
+    COMMIT_COLUMNS,
+    ENTRY_COLUMNS,
+    INSERT_COMMIT,
+    INSERT_ENTRY,
+    SAY_FORMAT,
+    checkpoint,
+    connected,
+    flush,
+    in_transaction,
+    insert,
+    opened,
+)  # fmt: skip
+from kvs.tiers.database import FORMAT as FORMAT
+from kvs.tiers.files import sync_folder as sync_folder
+from kvs.tiers.frames import Frame
+from kvs.tiers.news import News, Ringer, ringer_of
+from kvs.tiers.rows import CommitRow as CommitRow
+from kvs.tiers.rows import EntryRow as EntryRow
+from kvs.tiers.tail import Tail
 from kvs.tiers.translation import translated as translated  # for those who know the files of a space
 
-FORMAT = 1
-CHECKPOINT_PAGES = 1000
-"""Pages of the write-ahead log from which it is moved to the database when somebody flushes; SQLite's own number."""
-OVERDUE_PAGES = 8000
-"""Pages from which a commit must wait for that: 32 MB, which the first to open it after a crash reads in some 30 ms."""
-_PAGE = 4096
-_NO_VERSION = 10_000
-"""Formats from this number on are flipped bits."""
-_BUSY_MS = 2000
-COMMIT_COLUMNS = "n, hlc, context, note, marks, mac"
-ENTRY_COLUMNS = "key, n, kind, payload, blobs, mac"
-_SCHEMA = """
-create table commits (n integer primary key, hlc integer not null, context blob not null,
-  note blob not null, marks blob not null, mac blob not null);
-create table entries (key blob not null, n integer not null, kind integer not null,
-  payload blob not null, blobs blob not null, mac blob not null, primary key (key, n)) without rowid;
-"""
+DUE_NBYTES = 1 << 20
+"""Of the tail from which it is moved to the database when somebody flushes."""
+OVERDUE_NBYTES = 8 << 20
+"""From which a commit must wait for that; whoever opens the log then reads it in some 30 ms."""
 _LEAST = -(1 << 63)
 """Below all that a row can say, damaged ones too."""
-_INDEX = "create index if not exists entries_by_n on entries (n, key, kind)"
-_INSERT_COMMIT = "insert into commits values (?,?,?,?,?,?)"
-_INSERT_ENTRY = "insert into entries values (?,?,?,?,?,?)"
-
-
-class CommitRow(NamedTuple):
-    n: int
-    hlc: int
-    context: bytes
-    note: bytes
-    marks: bytes
-    mac: bytes
-
-
-class EntryRow(NamedTuple):
-    key: bytes
-    n: int
-    kind: int
-    payload: bytes
-    blobs: bytes
-    mac: bytes
+Keys = list[tuple[bytes, int, int]]
 
 
 class LaneLog:
-    """One lane's log, open for its holder (`writable`) or for a reader; use from one thread at a time."""
+    """One lane's log, open for its holder (`writable`) or for a reader; use from one thread at a time.
+
+    `sync` and `checkpoint` may run in another thread.
+    """
 
     def __init__(self, path: str, *, writable: bool, disk: bool = False) -> None:
         """Open the log at `path`; a writer creates it.
@@ -78,44 +69,72 @@ class LaneLog:
             StoreUnusable: it cannot be opened. StoreDamaged: it is no log of ours.
             StoreForeign: it has a later format.
         """
-        self._path = path
-        self._pages = 0
-        self._synced_inode = -1
+        self._path, self._disk, self._pid = path, disk, os.getpid()
+        self._tail = Tail(path, self._last_folded)
+        self._unfolded: list[Frame] | None = None
+        self._state: tuple[object, ...] = ()
+        self._version = 0
+        self._joined = (-1, 0)
+        self._synced_inode: int | None = None
+        self._moving = threading.RLock()
         self._ringer: Ringer | None = None
-        self._connection = translated(path, lambda: _open(path, writable=writable, disk=disk))
+        self._connection = translated(path, lambda: opened(path, writable=writable, disk=disk))
         if writable:
             try:
-                self._ringer = translated(path, lambda: _ringer(path))
+                self._ringer = translated(path, lambda: ringer_of(path))
             except BaseException:
                 self._connection.close()
                 raise
 
-    def append(self, commit: CommitRow, entries: Iterable[EntryRow]) -> None:
-        """Write one commit, whole or not at all.
+    # -- writing, which its holder alone does
+
+    def append(self, commit: CommitRow, entries: Sequence[EntryRow]) -> None:
+        """Write one commit, whole or not at all. Only for who holds the lane, since nobody looks for its number.
 
         Raises:
-            StoreFull, StoreUnusable, StoreDamaged: nothing was written.
+            StoreFull, StoreUnusable, StoreDamaged: nothing was written, unless it says that a flush failed.
+            LaneLost: another process has written the log.
+        """
+        translated(self._path, lambda: self._append(commit, entries))
+
+    def _append(self, commit: CommitRow, entries: Sequence[EntryRow]) -> None:
+        self._hold()
+        ringer = self._ringer
+        if ringer is not None:
+            ringer.begin()
+        try:
+            self._tail.append(commit, entries, disk=self._disk)
+        finally:
+            if ringer is not None:
+                ringer.end()
+
+    def _hold(self) -> None:
+        """Have the tail, in a database that says so to an earlier version of us."""
+        if not self._tail.is_mine:
+            if self._one("pragma user_version") != FORMAT:
+                self._all(SAY_FORMAT)
+                self._sync_database()
+            self._tail.hold()
+
+    def insert(self, commit: CommitRow, entries: Iterable[EntryRow]) -> None:
+        """Write one commit to the database, in a transaction: also where others may write the lane.
+
+        Raises:
+            StoreFull, StoreUnusable, StoreDamaged: nothing was written. LaneLost: another has written that commit.
         """
 
-        rows = list(entries)
-        self._pages += 3 + sum(1 + (len(row.key) + len(row.payload) + len(row.blobs)) // _PAGE for row in rows)
-
         def write() -> None:
-            connection = self._connection
-            connection.execute(_INSERT_COMMIT, commit)
-            if len(rows) == 1:
-                connection.execute(_INSERT_ENTRY, rows[0])
-            elif rows:
-                connection.executemany(_INSERT_ENTRY, rows)
+            self._connection.execute(INSERT_COMMIT, commit)
+            self._connection.executemany(INSERT_ENTRY, entries)
 
         self._transact(write)
 
     def tell(self, news: News) -> None:
-        """To the news of the replica that holds this lane: it knows every transaction so far."""
+        """To the news of the replica that holds this lane: it knows every commit so far."""
         if self._ringer is not None:
             self._ringer.tell(news)
 
-    def _transact(self, write: Callable[[], None]) -> None:
+    def _transact(self, write: Callable[[], object]) -> None:
         """Do all that `write` says or nothing of it, and tell of it."""
         connection, ringer = self._connection, self._ringer
 
@@ -123,50 +142,103 @@ class LaneLog:
             if ringer is not None:
                 ringer.begin()
             try:
-                connection.execute("begin immediate")
-                try:
-                    write()
-                    connection.execute("commit")
-                except BaseException:
-                    if connection.in_transaction:  # some failures have ended it
-                        connection.execute("rollback")
-                    raise
+                in_transaction(connection, write)
             finally:
                 if ringer is not None:
                     ringer.end()
 
-        translated(self._path, act)
+        with self._moving:
+            translated(self._path, act)
+
+    def delete(self, rows: Iterable[tuple[bytes, int]]) -> None:
+        """Forget superseded rows; their space is reused."""
+        self.fold()
+        self._transact(lambda: self._connection.executemany("delete from entries where key = ? and n = ?", rows))
+
+    def replace(self, commits: Iterable[CommitRow], entries: Iterable[EntryRow]) -> None:
+        """Put these in the place of every commit that has one of their numbers, with all its entries; all or none."""
+        rows = list(commits)
+
+        def write() -> None:
+            connection = self._connection
+            connection.executemany("delete from entries where n = ?", [(row.n,) for row in rows])
+            connection.executemany("insert or replace into commits values (?,?,?,?,?,?)", rows)
+            connection.executemany(INSERT_ENTRY, entries)
+
+        self.fold()
+        self._transact(write)
+
+    # -- reading
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """All reads inside see one state of the log."""
+        frames = translated(self._path, self._tail.load)
         self._all("begin")
         try:
+            first = next(iter(frames), 0)
+            folded = {row[0] for row in self._all("select n from commits where n >= ?", first)} if frames else ()
+            self._unfolded = [frame for n, frame in frames.items() if n not in folded]
             yield
         finally:
+            self._unfolded = None
             self._all("commit")
+
+    @contextmanager
+    def _steady(self) -> Iterator[list[Frame]]:
+        """The frames that the database has not, in a snapshot: one of its own where there is none."""
+        if self._unfolded is not None:
+            yield self._unfolded
+            return
+        with self.snapshot():
+            yield self._unfolded or []
 
     def last(self) -> int:
         """Number of the newest commit; 0 if there is none."""
-        return int(self._one("select coalesce(max(n), 0) from commits"))
+        newest = max(translated(self._path, self._tail.load), default=0)
+        return max(newest, self._last_folded())
+
+    def _last_folded(self) -> int:
+        return self._one("select coalesce(max(n), 0) from commits")
 
     def version(self) -> int:
-        """A number that changes when another connection has committed. About 2 us."""
-        return int(self._one("pragma data_version"))
+        """A number that changes when another connection or process has written the log. About 3 us."""
+        state = (*translated(self._path, self._tail.version), self._one("pragma data_version"))
+        if state != self._state:
+            self._state = state
+            self._version += 1
+        return self._version
 
-    def newest_keys(self, since: int) -> list[tuple[bytes, int, int]]:
+    def since(self, n: int) -> tuple[list[CommitRow], Keys]:
+        """`commits` and `newest_keys` after commit `n`, of one state; without the database if that has not changed."""
+        translated(self._path, self._tail.load)
+        version, last = self._one("pragma data_version"), 0
+        if self._joined[0] == version and n >= self._joined[1]:
+            new = self._tail.after(n)
+            return [frame.commit for frame in new], _newest(_keys(new))
+        with self.snapshot():
+            last = self._last_folded()
+            found = self.commits(n), self.newest_keys(n)
+        self._joined = version, last
+        return found
+
+    def newest_keys(self, since: int) -> Keys:
         """Each key that a commit after `since` wrote, with the newest such commit and the kind of its row."""
-        rows = self._all("select key, n, kind from entries where n > ? order by n", since or _LEAST)
-        newest = {row[0]: row for row in rows if isinstance(row[0], bytes) and isinstance(row[1], int)}
-        return list(newest.values())
+        with self._steady() as unfolded:
+            rows = self._all("select key, n, kind from entries where n > ? order by n", since or _LEAST)
+            good = [row for row in rows if isinstance(row[0], bytes) and isinstance(row[1], int)]
+            return _newest([*good, *_keys(frame for frame in unfolded if frame.n > since)])
 
     def commits(self, since: int = 0) -> list[CommitRow]:
         """Commits after `since`, oldest first."""
-        return [
-            CommitRow(*row) for row in self._all(f"select {COMMIT_COLUMNS} from commits where n > ? order by n", since)
-        ]
+        with self._steady() as unfolded:
+            rows = self._all(f"select {COMMIT_COLUMNS} from commits where n > ? order by n", since)
+            return [CommitRow(*row) for row in rows] + [frame.commit for frame in unfolded if frame.n > since]
 
     def entry(self, key: bytes, n: int) -> EntryRow | None:
+        frame = self._tail.frames.get(n)
+        if frame is not None and key in frame.rows:
+            return frame.rows[key]
         rows = self._all(f"select {ENTRY_COLUMNS} from entries where key = ? and n = ?", key, n)
         return EntryRow(*rows[0]) if rows else None
 
@@ -177,11 +249,20 @@ class LaneLog:
             where, bounds = "where n > ?", [since]
         if until is not None:
             where, bounds = f"{where} and n <= ?", [*bounds, until]
-        for row in self._all(f"select {ENTRY_COLUMNS} from entries {where} order by n, key", *bounds):
+        with self._steady() as unfolded:
+            rows = self._all(f"select {ENTRY_COLUMNS} from entries {where} order by n, key", *bounds)
+        for row in rows:
             yield EntryRow(*row)
+        for frame in unfolded:
+            if (since is None or frame.n > since) and (until is None or frame.n <= until):
+                yield from (frame.rows[key] for key in sorted(frame.rows))
 
     def superseded(self) -> list[tuple[bytes, int, int, bytes, int]]:
-        """(key, n, payload size, blobs, by) of rows that a later commit `by` of this lane replaced, oldest first."""
+        """(key, n, payload size, blobs, by) of rows that a later commit `by` of this lane replaced, oldest first.
+
+        For its holder: it folds the tail.
+        """
+        self.fold()
         return self._all(
             "select * from (select key, n, length(payload), blobs, (select min(later.n) from entries as later"
             " where later.key = e.key and later.n > e.n) as by from entries as e) where by is not null order by n"
@@ -189,26 +270,21 @@ class LaneLog:
 
     def sizes(self) -> list[tuple[bytes, int, int, bytes]]:
         """(key, n, payload size, blobs) of every row whose fields are what they should be."""
-        return self._all(
-            "select key, n, length(payload), blobs from entries where typeof(key) = 'blob' and typeof(blobs) = 'blob'"
-            " and length(blobs) % 40 = 0"
-        )
+        with self._steady() as unfolded:
+            rows = self._all(
+                "select key, n, length(payload), blobs from entries where typeof(key) = 'blob'"
+                " and typeof(blobs) = 'blob' and length(blobs) % 40 = 0"
+            )
+            new = [row for frame in unfolded for row in frame.rows.values() if len(row.blobs) % 40 == 0]
+            return rows + [(row.key, row.n, len(row.payload), row.blobs) for row in new]
 
     def blob_lists(self) -> list[bytes]:
-        return [
-            row[0]
-            for row in self._all(
-                "select distinct blobs from entries where length(blobs) > 0 and typeof(blobs) = 'blob'"
-            )
-        ]
+        with self._steady() as unfolded:
+            rows = self._all("select distinct blobs from entries where length(blobs) > 0 and typeof(blobs) = 'blob'")
+            new = {row.blobs for frame in unfolded for row in frame.rows.values() if row.blobs}
+            return [row[0] for row in rows] + sorted(new)
 
-    def delete(self, rows: Iterable[tuple[bytes, int]]) -> None:
-        """Forget superseded rows; their space is reused."""
-
-        def write() -> None:
-            self._connection.executemany("delete from entries where key = ? and n = ?", rows)
-
-        self._transact(write)
+    # -- upkeep
 
     def is_sound(self) -> bool:
         """Whether SQLite finds the structure of the file, and its index, in order. Reads all of it."""
@@ -217,41 +293,49 @@ class LaneLog:
         except StoreDamaged:
             return False
 
-    def replace(self, commits: Iterable[CommitRow], entries: Iterable[EntryRow]) -> None:
-        """Put these in the place of every commit that has one of their numbers, with all its entries; all or none."""
-        rows = list(commits)
-
-        def write() -> None:
-            connection = self._connection
-            connection.executemany("delete from entries where n = ?", [(row.n,) for row in rows])
-            connection.executemany("insert or replace into commits values (?,?,?,?,?,?)", rows)
-            connection.executemany(_INSERT_ENTRY, entries)
-
-        self._transact(write)
-
     @property
     def is_checkpoint_due(self) -> bool:
-        return self._pages >= CHECKPOINT_PAGES
+        return self._tail.nbytes >= DUE_NBYTES
 
     @property
     def is_checkpoint_overdue(self) -> bool:
-        return self._pages >= OVERDUE_PAGES
+        return self._tail.nbytes >= OVERDUE_NBYTES
+
+    def fold(self) -> None:
+        """Move the commits of the tail to the database, flushed; for the holder of the lane.
+
+        On a connection of its own, so that another thread may append and read meanwhile.
+
+        Raises:
+            StoreFull, StoreUnusable: what was not moved stays where it is.
+        """
+        with self._moving:
+            translated(self._path, self._fold)
+
+    def _fold(self) -> None:
+        if not self._tail.is_mine and not self._tail.load():
+            return
+        self._hold()
+        frames = list(self._tail.frames.values())
+        if not frames:
+            return
+        connection = connected(self._path, "rw")
+        try:
+            connection.execute("pragma wal_autocheckpoint=0")
+            in_transaction(connection, lambda: insert(connection, frames))
+            self._sync_database()
+        finally:
+            connection.close()
+        self._tail.drop(frames)
 
     def checkpoint(self) -> None:
-        """Move the write-ahead log to the database, flushed, as far as no reader needs it. Waits for nobody.
+        """Move the tail to the database, and SQLite's log too, flushed, as far as no reader needs it. Waits for nobody.
 
         On a connection of its own, so that another thread may append meanwhile.
         """
-        self._pages = 0
-
-        def move() -> None:
-            connection = _connected(self._path, "rw")
-            try:
-                connection.execute("pragma wal_checkpoint(passive)").fetchall()
-            finally:
-                connection.close()
-
-        translated(self._path, move)
+        with self._moving:
+            self.fold()
+            translated(self._path, lambda: checkpoint(self._path))
 
     def compact(self) -> None:
         """Give the space of deleted rows back to the file system. Reads and writes the whole log; only its holder may.
@@ -259,37 +343,44 @@ class LaneLog:
         Raises:
             StoreUnusable: a reader is in its way. StoreFull: there is no room for the copy. Nothing is changed.
         """
+        self.fold()
         self._all("vacuum")
-        self.empty_tail()
+        self.empty_wal()
 
-    def empty_tail(self) -> None:
+    def empty_wal(self) -> None:
         """Move all of the write-ahead log to the database and cut it off, as far as no reader is in the way."""
         self._all("pragma wal_checkpoint(truncate)")
 
-    def sync(self) -> None:
-        """Flush what was committed to the disk.
+    def drop_torn(self, since: int | None) -> int:
+        """Cut off what a power loss tore in the tail after commit `since`; see `Tail.drop_torn`."""
+        return translated(self._path, lambda: self._tail.drop_torn(since))
 
-        Only the write-ahead log: what a checkpoint moved to the database was flushed by it, and closing a descriptor of
-        the database would drop the locks that this process holds on it.
-        """
-        try:
-            fd = os.open(self._path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return
-        try:
-            os.fdatasync(fd)
-            inode = os.fstat(fd).st_ino
-        finally:
-            os.close(fd)
-        if inode != self._synced_inode:  # it was made since
+    def sync(self) -> None:
+        """Flush what was committed to the disk: the tail and the write-ahead log."""
+        with self._moving:
+            translated(self._path, self._tail.sync)
+            translated(self._path, self._sync_database)
+
+    def _sync_database(self) -> None:
+        inode = flush(self._path)
+        if inode not in (None, self._synced_inode):  # it was made since
             sync_folder(os.path.dirname(self._path))
             self._synced_inode = inode
 
     def close(self) -> None:
-        self._connection.close()
-        if self._ringer is not None:
-            self._ringer.close()
-            self._ringer = None
+        """Fold what its holder left in the tail, and close every file."""
+        is_holder = self._tail.is_mine and self._pid == os.getpid()
+        try:
+            if is_holder:
+                self.fold()
+        except KvsError:  # nothing is lost: the tail is read as it is, and folded by the next holder
+            pass
+        finally:
+            self._connection.close()
+            self._tail.close()
+            if self._ringer is not None:
+                self._ringer.close()
+                self._ringer = None
 
     def _one(self, sql: str) -> int:
         return int(translated(self._path, lambda: self._connection.execute(sql).fetchone())[0])
@@ -298,76 +389,10 @@ class LaneLog:
         return translated(self._path, lambda: self._connection.execute(sql, arguments).fetchall())
 
 
-def _ringer(path: str) -> Ringer | None:
-    """What tells of this log; None for one that is no lane of a space."""
-    folder, lane = os.path.split(os.path.dirname(path))
-    return Ringer(f"{folder}/news", int(lane)) if lane.isdecimal() else None
+def _keys(frames: Iterable[Frame]) -> Keys:
+    return [(key, frame.n, row.kind) for frame in frames for key, row in frame.rows.items()]
 
 
-def _open(path: str, *, writable: bool, disk: bool) -> sqlite3.Connection:
-    if writable and not os.path.exists(path):
-        _create(path)
-    connection = _connected(path, "rw" if writable else "ro")
-    try:
-        (version,) = connection.execute("pragma user_version").fetchone()
-        if FORMAT < version < _NO_VERSION:
-            raise StoreForeign.newer(path, version, FORMAT)
-        if version != FORMAT:
-            raise StoreDamaged(path, "it is empty, or of another format")
-        if writable:
-            connection.execute(f"pragma synchronous={'full' if disk else 'normal'}")
-            connection.execute("pragma wal_autocheckpoint=0")
-            connection.execute(_INDEX)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _connected(path: str, mode: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"file:{_quoted(path)}?mode={mode}",
-        uri=True,
-        isolation_level=None,
-        check_same_thread=False,
-        cached_statements=32,
-    )
-    connection.text_factory = bytes  # a damaged row may say that its bytes are text; the code over it then differs
-    connection.execute(f"pragma busy_timeout={_BUSY_MS}")
-    return connection
-
-
-def _create(path: str) -> None:
-    """An empty log, there whole or not at all: a file without tables is thus damage, never a log in the making.
-
-    It is private (0600) whatever the umask, and SQLite gives its other files the same mode. Only the lane's holder
-    comes here, so what an earlier one left is nobody's.
-    """
-    folder, name = os.path.split(path)
-    for left in os.listdir(folder):
-        if left.startswith("new-"):
-            os.unlink(f"{folder}/{left}")
-    temporary = f"{folder}/new-{os.getpid()}-{name}"
-    os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    connection = _connected(temporary, "rw")
-    try:
-        connection.execute("pragma journal_mode=wal")
-        connection.executescript(_SCHEMA)
-        connection.execute(_INDEX)
-        connection.execute(f"pragma user_version={FORMAT}")
-    finally:
-        connection.close()
-    os.rename(temporary, path)
-
-
-def sync_folder(path: str) -> None:
-    """Flush the names in a directory."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _quoted(path: str) -> str:
-    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+def _newest(rows: Keys) -> Keys:
+    """The last of each key."""
+    return list({row[0]: row for row in rows}.values())

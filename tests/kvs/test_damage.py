@@ -168,15 +168,20 @@ def test_a_lane_that_lost_its_tail_gives_no_number_twice(space: kvs.Space) -> No
 
 
 @pytest.mark.filterwarnings("ignore::kvs.DamageWarning")
-@pytest.mark.parametrize("name", ["log.sqlite", "log.sqlite-wal"])
+@pytest.mark.parametrize("name", ["log.sqlite", "log.sqlite-wal", "log.sqlite-tail"])
 def test_flipped_bits_never_give_a_wrong_value(written: kvs.Space, name: str) -> None:
     """A value may be refused by name; one that is older than it should be must at least be reported by `check`."""
     log = Path(written.directory, "lanes/0", name)
     with written.reader() as reader:
         truth = values(reader)
-    if name.endswith("-wal"):
-        with written.replica() as holder:  # keeps the write-ahead log in being
+    if name != "log.sqlite":
+        with written.replica() as holder:  # keeps the write-ahead log and the tail in being
             holder.publish({b"k1": Value(b"in the log"), b"k2": Value(b"in the log")})
+            if name.endswith("-wal"):
+                holder._logs[holder.id].fold()
+            else:
+                holder.publish({b"k1": Value(b"in the log"), b"k3": Value(b"3.3" * 4)}, note=b"another")
+                truth |= {b"k3": b"3.3" * 4}
             truth |= {b"k1": b"in the log", b"k2": b"in the log"}
             kept = {path.name: path.read_bytes() for path in log.parent.iterdir() if "-shm" not in path.name}
         for path in log.parent.iterdir():
@@ -343,4 +348,4 @@ def test_an_error_travels_between_processes(error: kvs.KvsError) -> None:
 
 def test_the_format_file_says_what_it_is(store: kvs.Store) -> None:
     said = json.loads(Path(store.path, "FORMAT").read_bytes())
-    assert said["kvs"] == 1 and len(said["id"]) == 16
+    assert said["kvs"] == kvs.store.FORMAT and len(said["id"]) == 16

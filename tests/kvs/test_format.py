@@ -69,10 +69,10 @@ def snapshot(path: Path) -> dict[Path, bytes]:
 
 def test_a_store_of_a_later_version_is_refused_with_what_it_needs_and_left_alone(tmp_path: Path) -> None:
     make(tmp_path / "store")
-    (tmp_path / "store/FORMAT").write_text(json.dumps({"kvs": 2, "id": "x", "needs": "lambdakernel 0.7.0"}))
+    (tmp_path / "store/FORMAT").write_text(json.dumps({"kvs": 3, "id": "x", "needs": "lambdakernel 0.7.0"}))
     before = snapshot(tmp_path)
     with pytest.raises(
-        kvs.StoreForeign, match=r"format 2 is newer than 1; install lambdakernel 0\.7\.0 or later \(pip"
+        kvs.StoreForeign, match=r"format 3 is newer than 2; install lambdakernel 0\.7\.0 or later \(pip"
     ):
         kvs.open(tmp_path / "store")
     assert snapshot(tmp_path) == before

@@ -1,7 +1,7 @@
 """Power loss: what was not flushed is dropped, cut off at any byte, or zeros; the store opens, and nothing is torn.
 
 What was flushed is recorded where the flush is asked for. SQLite's own flushes are taken on trust (WAL mode, FULL and
-NORMAL); ours are not: names of files, blobs, the log in `sync`, and the order of them all.
+NORMAL); ours are not: names of files, blobs, the tail, the log in `sync`, and the order of them all.
 """
 
 from __future__ import annotations
@@ -53,9 +53,16 @@ class Disk:
         monkeypatch.setattr(os, "fsync", lambda fd: record(fd, fsync))
         monkeypatch.setattr(os, "fdatasync", lambda fd: record(fd, fdatasync))
 
-    def image(self, target: Path, *, unsynced: bytes | None = None, sqlite_flushes: bool = False) -> Path:
-        """The store after the power was lost now. A file that was not flushed holds `unsynced`, or is not there."""
+    def image(
+        self, target: Path, *, unsynced: bytes | None = None, sqlite_flushes: bool = False, with_tails: bool = False
+    ) -> Path:
+        """The store after the power was lost now. A file that was not flushed holds `unsynced`, or is not there.
+
+        `with_tails`: tails had reached the disk by themselves.
+        """
         self._copy(self._store, target, unsynced, sqlite_flushes)
+        for tail in self._store.rglob("log.sqlite-tail") if with_tails else ():
+            shutil.copy(tail, target / tail.relative_to(self._store))
         shutil.copy(f"{self._store}.key", f"{target}.key")
         for space in (target / "spaces").iterdir():
             (space / "boot").write_bytes(b"another run of the machine")
@@ -65,7 +72,7 @@ class Disk:
         target.mkdir()
         kept = self._synced.get(str(source), set())
         for path in source.iterdir():
-            by_sqlite = path.name.startswith("log.sqlite")
+            by_sqlite = path.name in ("log.sqlite", "log.sqlite-wal", "log.sqlite-shm")
             if path.name not in kept and not (by_sqlite and path.name != "log.sqlite"):
                 continue
             if path.is_dir():
@@ -141,7 +148,7 @@ def test_a_commit_that_reached_the_disk_before_its_blob_is_undone(
         replica.sync()
         publish(replica, 2)
         replica.publish({b"a": Value(b"3")})  # whole, but after one that is not
-        path = disk.image(tmp_path / "after", unsynced=torn, sqlite_flushes=True)
+        path = disk.image(tmp_path / "after", unsynced=torn, sqlite_flushes=True, with_tails=True)
     assert shown(path) == 1
     with kvs.open(path, PROCESS).space("s").replica() as replica:
         assert replica.vector[0] == 3, "a number that others may have seen is given again"
@@ -156,7 +163,7 @@ def test_a_blob_that_rotted_long_ago_undoes_nothing(tmp_path: Path, monkeypatch:
         replica.sync()
         replica.publish({b"a": Value(b"2")})
         (rotten,) = (p for p in (tmp_path / "store").rglob("blobs/*/*") if p.read_bytes() == b"blob 1" * 100)
-        path = disk.image(tmp_path / "after", sqlite_flushes=True)
+        path = disk.image(tmp_path / "after", sqlite_flushes=True, with_tails=True)
     (mark,) = (tmp_path / "store").rglob("synced")  # written back by the system since
     shutil.copy(mark, path / mark.relative_to(tmp_path / "store"))
     (path / rotten.relative_to(tmp_path / "store")).write_bytes(b"rot")
@@ -197,12 +204,15 @@ def test_a_log_that_is_torn_at_any_byte_shows_a_prefix(tmp_path: Path, rest: str
         if rest == "old":
             for n in range(1, 8):
                 replica.publish({b"a": Value(b"0"), b"d": Value(b"%d" % n * 200)})
-            replica._logs[0].checkpoint()  # the next commit begins the file anew
+                replica._logs[0].fold()
+            replica._logs[0].checkpoint()  # the next fold begins the file anew
             replica.publish({b"a": Value(b"0"), b"d": None})
         replica.publish({b"a": Value(b"1"), b"b": Value(b"1")})
+        replica._logs[0].fold()
         replica.sync()
         before, synced = wal.read_bytes(), len(wal.read_bytes())
         replica.publish({b"a": Value(b"2"), b"b": Value(b"2")})
+        replica._logs[0].fold()
         data = wal.read_bytes()
         changed = [at for at in range(len(data)) if at >= synced or data[at] != before[at]]
         kept = {p: p.read_bytes() for p in (wal.parent / "log.sqlite", *space.glob("lanes/0/synced"))}
@@ -226,12 +236,58 @@ def test_a_log_that_is_torn_at_any_byte_shows_a_prefix(tmp_path: Path, rest: str
     assert seen == {b"1", b"2"}
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("rest", ["cut", "zeros", "noise"])
+def test_a_tail_that_is_torn_at_any_byte_shows_a_prefix_and_never_less_than_was_flushed(
+    tmp_path: Path, rest: str
+) -> None:
+    """After a power loss. The next writer goes on from there, and a commit after the torn one is not shown."""
+    path = tmp_path / "store"
+    with kvs.open(path, PROCESS).space("s").replica() as replica:
+        space = Path(kvs.open(path).space("s").directory)
+        tail = space / "lanes/0/log.sqlite-tail"
+        replica.publish({b"a": Value(b"1"), b"b": Value(b"1")})
+        replica.sync()
+        synced = tail.stat().st_size
+        for n in (2, 3):
+            replica.publish({b"a": Value(b"%d" % n), b"b": Value(b"%d" % n)})
+        data = tail.read_bytes()
+        trial = tmp_path / "trial"
+        shutil.copytree(path, trial)
+    shutil.copy(f"{path}.key", f"{trial}.key")
+    folder = trial / tail.parent.relative_to(path)
+    kept = {p: p.read_bytes() for p in folder.iterdir() if p.is_file() and not p.name.endswith("-shm")}
+    seen = set()
+    torn = {"cut": b"", "zeros": bytes(len(data)), "noise": os.urandom(len(data))}[rest]
+    second = synced + (len(data) - synced) // 2
+    for at in range(synced, len(data) + 1, 1 if EVERY_BYTE else 3):
+        for p in folder.iterdir():
+            p.unlink()
+        for source, content in kept.items():
+            source.write_bytes(content)
+        hole = (
+            data[:at] + torn[at:second] + (data[second:] if rest != "cut" and at < second else torn[max(at, second) :])
+        )
+        (folder / tail.name).write_bytes(hole)
+        (trial / space.relative_to(path) / "boot").write_bytes(b"another run of the machine")
+        with kvs.open(trial, PROCESS).space("s").reader() as reader:
+            found = values(reader)
+            n = int(found[b"a"])
+            assert found == {b"a": b"%d" % n, b"b": b"%d" % n} and list(reader.check()) == [], at
+            assert n == (3 if at == len(data) else 2 if at >= second else 1), at
+            seen.add(n)
+        with kvs.open(trial, PROCESS).space("s").replica() as replica:
+            assert replica.publish({b"a": Value(b"next")}) == kvs.Dot(0, n + 1)
+            assert values(replica) == found | {b"a": b"next"} and list(replica.check()) == []
+    assert seen == {1, 2, 3}
+
+
 def test_a_checkpoint_that_is_torn_at_any_block_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "store"
     with kvs.open(path, PROCESS).space("s").replica() as replica:
         for n in range(1, 30):
             publish(replica, n)
-        replica.sync()
+        replica._logs[0].fold()
         folder = Path(kvs.open(path).space("s").directory, "lanes/0")
         log, wal = folder / "log.sqlite", folder / "log.sqlite-wal"
         before, tail = log.read_bytes(), wal.read_bytes()
@@ -257,7 +313,8 @@ def test_rows_are_never_flushed_before_their_blobs(tmp_path: Path, monkeypatch: 
         moments.append(shown(path))
 
     monkeypatch.setattr(LaneLog, "checkpoint", seen)
-    monkeypatch.setattr(node, "OVERDUE_PAGES", node.CHECKPOINT_PAGES)
+    monkeypatch.setattr(node, "DUE_NBYTES", 70_000)
+    monkeypatch.setattr(node, "OVERDUE_NBYTES", 70_000)
     with kvs.open(tmp_path / "store", PROCESS).space("s").replica() as replica:
         for n in range(1, 400):
             publish(replica, n)

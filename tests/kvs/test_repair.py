@@ -229,10 +229,10 @@ def test_a_lane_of_a_later_format_is_refused_and_not_repaired(written: kvs.Space
         log.execute("pragma user_version = 7")
     before = log_of(written).read_bytes()
     for use in (written.reader, written.replica, written.repair):
-        with pytest.raises(kvs.StoreForeign, match=r"format 7 is newer than 1; install .*pip install"):
+        with pytest.raises(kvs.StoreForeign, match=r"format 7 is newer than 2; install .*pip install"):
             use()
     assert log_of(written).read_bytes() == before and not quarantined(written)
     with closing(sqlite3.connect(log_of(written))) as log, log:
-        log.execute("pragma user_version = 1")
+        log.execute("pragma user_version = 2")
     with written.reader() as reader:
         assert len(values(reader)) == len(KEYS) + 2
