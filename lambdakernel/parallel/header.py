@@ -98,8 +98,10 @@ def _arrow(text: str, start: int) -> tuple[int, int | None]:
                 depth += (token.string in "([{") - (token.string in ")]}")
                 if token.string == "->" and depth == 0:
                     arrows.append(start + token.start[1])
-    except (tokenize.TokenError, SyntaxError) as e:
-        raise HeaderError(text, start, f"this line is not complete: {e.args[0]}.", f"Write: {USAGE}") from None
+    except (tokenize.TokenError, SyntaxError, UnicodeDecodeError) as e:
+        what = str(e.args[0])
+        if depth > 0 or "string" in what:  # else the loop has a fault, which is told of where it is parsed
+            raise HeaderError(text, start, f"this line is not complete: {what}.", f"Write: {USAGE}") from None
     if len(arrows) > 1:
         raise HeaderError(text, arrows[1], "there is more than one arrow.", "Write all names after one `->`.")
     return end, arrows[0] if arrows else None
