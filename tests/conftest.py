@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import time
 import uuid
@@ -35,7 +36,10 @@ class Run:
         self.left: list[str] = []
 
     def isolate(self) -> None:
-        """Keep this run away from the store, the settings and the files of whoever runs it."""
+        """Keep this run away from the store, the settings and the files of whoever runs it; and an interrupt is one,
+        also if a shell started this run in its background and had it ignored."""
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         for name in [name for name in os.environ if name.startswith(_FOREIGN)]:
             del os.environ[name]
         os.environ |= {
