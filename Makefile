@@ -18,7 +18,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$p" && break; done)
 
 # A stamp says what is installed; it is remade when what it was made from changes.
-SOURCES := pyproject.toml hatch_build.py lambdakernel/state/_graph.c $(wildcard kernelspec/*)
+SOURCES := pyproject.toml hatch_build.py $(wildcard lambdakernel/state/_graph*.[ch]) $(wildcard kernelspec/*)
 ROOT_FLAG := $(shell [ "$$(id -u)" = 0 ] && echo --allow-root)
 LAB_ARGS ?=
 TEST_ARGS ?=

@@ -399,6 +399,7 @@ typedef struct {
     Info *infos;         /* of types beyond the bases */
     Leaf *leaves;
     uintptr_t *shared;   /* addresses of objects that two names could share and one could change */
+    uint32_t *numbers;   /* by record: its place in the pickle that was written, + 1; NULL if none was */
     size_t nwords, nrecords, ninfos, nleaves, nroots, nshared;
     char has_shared_dict;  /* something beside its instance refers to the dictionary of one */
     PyObject *leaf;
@@ -1351,6 +1352,7 @@ static void snapshot_dealloc(Snapshot *s)
     PyMem_RawFree(s->words);
     PyMem_RawFree(s->records);
     PyMem_RawFree(s->shared);
+    PyMem_RawFree(s->numbers);
     free_infos(s->infos, s->ninfos);
     PyObject_GC_Del(s);
     Py_DECREF(type);
@@ -1359,7 +1361,8 @@ static void snapshot_dealloc(Snapshot *s)
 static PyObject *snapshot_nbytes(Snapshot *s, void *Py_UNUSED(closure))
 {
     size_t nbytes = sizeof *s + s->nwords * sizeof *s->words + s->nrecords * sizeof *s->records
-                    + s->ninfos * sizeof *s->infos + s->nleaves * sizeof *s->leaves + s->nshared * sizeof *s->shared;
+                    + s->ninfos * sizeof *s->infos + s->nleaves * sizeof *s->leaves + s->nshared * sizeof *s->shared
+                    + (s->numbers != NULL ? s->nrecords * sizeof *s->numbers : 0);
     return PyLong_FromSize_t(nbytes);
 }
 
@@ -1367,6 +1370,8 @@ static PyObject *snapshot_references(Snapshot *s, void *Py_UNUSED(closure))
 {
     return PyLong_FromSize_t(s->nwords);
 }
+
+#include "_graph_write.h"
 
 static PyObject *addresses(const void *first, size_t stride, size_t n)
 {
@@ -1417,6 +1422,22 @@ static PyObject *snapshot_numbers(Snapshot *s, PyObject *memo)
     return found;
 }
 
+/* Places by address in the pickle that was written; None if none was. */
+static PyObject *snapshot_places(Snapshot *s, PyObject *Py_UNUSED(ignored))
+{
+    if (s->numbers == NULL)
+        Py_RETURN_NONE;
+    PyObject *found = PyDict_New();
+    for (size_t i = 0; found != NULL && i < s->nrecords; i++) {
+        PyObject *address = PyLong_FromVoidPtr(s->records[i].obj), *place = PyLong_FromUnsignedLong(s->numbers[i] - 1);
+        if (address == NULL || place == NULL || PyDict_SetItem(found, address, place) < 0)
+            Py_CLEAR(found);
+        Py_XDECREF(address);
+        Py_XDECREF(place);
+    }
+    return found;
+}
+
 /* Types of Python code among those that were met. */
 static PyObject *snapshot_kinds(Snapshot *s, PyObject *Py_UNUSED(ignored))
 {
@@ -1429,6 +1450,11 @@ static PyObject *snapshot_kinds(Snapshot *s, PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef snapshot_methods[] = {
     {"numbers", (PyCFunction)snapshot_numbers, METH_O, "Places in a pickler's memo, by address; None if one has none."},
+    {"needs", (PyCFunction)snapshot_needs, METH_O,
+     "needs(most) -> (an instance of each class, atoms that others must write) or None"},
+    {"write", (PyCFunction)snapshot_write, METH_VARARGS,
+     "write(roots, names, places, first) -> (end of a pickle of a unit of these names, places taken) or None"},
+    {"places", (PyCFunction)snapshot_places, METH_NOARGS, "Places by address in what was written; None if nothing was."},
     {"kinds", (PyCFunction)snapshot_kinds, METH_NOARGS, "Types of what was met, but for the built-in ones."},
     {"shared", (PyCFunction)snapshot_shared, METH_NOARGS, "Addresses of objects that two names could share and one change."},
     {"containers", (PyCFunction)snapshot_containers, METH_NOARGS, "Addresses of the objects that were visited."},

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+
+
+class Numbers:
+    """Numbers by address. They are read when they are first asked for: most values are never edited."""
+
+    def __init__(self, read: Callable[[], dict[int, int]]) -> None:
+        self._read: Callable[[], dict[int, int]] | None = read
+        self._numbers: dict[int, int] = {}
+
+    def by_address(self) -> dict[int, int]:
+        if self._read is not None:
+            self._numbers, self._read = self._read(), None
+        return self._numbers
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A whole dump that can be edited, and its edits. `numbers` are by address; one dict serves all of its versions."""
+    """A whole dump that can be edited, and its edits. One object serves as `numbers` of all its versions."""
 
     digest: bytes
     """Of the dump and its edits."""
     nbytes: int
     count: int
     """Numbers that are given."""
-    numbers: dict[int, int] = field(repr=False)
+    numbers: Numbers = field(repr=False)
     edits: tuple[bytes, ...] = ()
     is_parted: bool = False
     """A name was taken from it: what is left may have nothing in common any more."""
@@ -30,7 +43,8 @@ class Base:
 
     def stored(self) -> Base:
         """The store has the last edit."""
+        numbers = self.numbers.by_address()
         for address in self.gone:
-            self.numbers.pop(address, None)
-        self.numbers.update(self.numbered)
+            numbers.pop(address, None)
+        numbers.update(self.numbered)
         return replace(self, numbered={}, gone=())

@@ -200,6 +200,16 @@ class Encoder(cp.Pickler):
             self._plain.add(kind)  # what was asked above, but for arrays, has one answer for all objects of a type
         return reduce_with_dict(obj)
 
+    def is_plain(self, obj: Any) -> bool:
+        """Whether it, and each object of its type, is stored as its own `__reduce_ex__` says, whichever it is.
+
+        Raises:
+            CannotMove: it lives here only.
+        """
+        self.reducer_override(obj)
+        kind = type(obj)
+        return kind in self._plain and not self._book.originals.has_some(kind)
+
     def _only_one(self, obj: Any, place: tuple[str, str]) -> Any:
         """How a library's instance is stored by its name: with its content, if that is a few plain values, as the
         notebook may have changed them. None: it has another content, which nobody else keeps, and goes by value."""

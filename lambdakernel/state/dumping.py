@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence, Set
 from typing import Any, NamedTuple
 
-from lambdakernel.state import edits, graph
+from lambdakernel.state import edits, flat, graph
 from lambdakernel.state.arrays import array_identity, is_plain_array, memory_of, owners
 from lambdakernel.state.buffers import Buffers
 from lambdakernel.state.classes import ClassBook, is_notebook_class
@@ -72,6 +72,11 @@ class Dumper:
         of them is likely to change, or to get another name, and to number them costs little beside their dump."""
         look, ids = self.look(items) or (None, frozenset[int]())
         is_base = look is not None and (numbers or look.objects * _DENSE > look.references)
+        if look is not None and (flatly := self._flatly(items, look)) is not None:
+            found, _ = flatly
+            found.snapshot, found.ids = look, ids
+            found.base = edits.number(found, {}, look) if is_base else None
+            return found, ids
         found, memo = self.encode(
             items,
             marks,
@@ -85,6 +90,13 @@ class Dumper:
         if look is not None and is_base and memo and not found.met_fixtures:
             found.base = edits.number(found, memo, look)
         return found, found.ids
+
+    def _flatly(self, items: tuple[Item, ...], look: ComparableSnapshot) -> tuple[Dump, Memo] | None:
+        """The dump that `look` writes itself, if it can: a pickler says what is wrong, if something is."""
+        try:
+            return flat.dump(look, [key for _, key in items], self._live, self._book)
+        except (Exception, RecursionError):
+            return None
 
     def look(self, items: tuple[Item, ...]) -> Look | None:
         """What names look like now; None with a class among `items`: snapshots compare classes by identity.
@@ -124,6 +136,14 @@ class Dumper:
         memory = memory_of(obj)
         self._memory.update(map(id, (obj, *owners(obj))))
         return None if memory is None else (array_identity(obj), self._buffers.mark(memory))
+
+    def encode_again(self, items: tuple[Item, ...]) -> tuple[Dump, Memo]:
+        """As they were dumped for a commit, without a look at their buffers."""
+        if graph.FAST and not any(kind == "c" for kind, _ in items):
+            look = graph.take([self._live[key] for _, key in items], self._live)
+            if look is not None and (flatly := self._flatly(items, look)) is not None:
+                return flatly
+        return self.encode(items)
 
     def encode(
         self,

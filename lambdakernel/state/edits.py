@@ -25,7 +25,7 @@ import xxhash
 
 import kvs
 from lambdakernel.state import attempts, codec
-from lambdakernel.state.bases import Base
+from lambdakernel.state.bases import Base, Numbers
 from lambdakernel.state.buffers import BlobSource
 from lambdakernel.state.classes import ClassBook
 from lambdakernel.state.codec import Decoder, Dump, Encoder, damaged_if_it_raises, refs_of
@@ -51,13 +51,17 @@ def is_worth(found: Dump) -> bool:
 
 
 def number(found: Dump, memo: Memo, look: ComparableSnapshot) -> Base | None:
-    """The base that `found` may be from now on; None if edits of it are not worth it, or would not be true."""
+    """The base that `found` may be from now on; None if edits of it are not worth it, or would not be true.
+
+    `memo` is of the dump; it is empty if `look` wrote that itself.
+    """
     if not is_worth(found) or _has_finalizer(look.kinds()):
         return None
-    numbers = look.numbers(memo)
+    numbers = look.numbers(memo) if memo else {}
     if numbers is None:  # what has no number could not be referred to
         return None
-    return Base(found.fingerprint[0], len(found.head), found.numbers, numbers)
+    read = (lambda: numbers) if memo else (lambda: look.places() or {})
+    return Base(found.fingerprint[0], len(found.head), found.numbers, Numbers(read))
 
 
 def edit(
@@ -85,7 +89,7 @@ def edit(
         raise CannotEdit
     gone = frozenset(difference.gone)
     encoder, head = attempts.encode_once(
-        (said, dict(names), list(without)), lambda file: _EditEncoder(file, live, book, base.numbers, gone)
+        (said, dict(names), list(without)), lambda file: _EditEncoder(file, live, book, base.numbers.by_address(), gone)
     )
     memo: Memo = encoder.memo.copy()
     if encoder.buffers or encoder.fixtures or _PART * (base.edited_nbytes + len(head)) > base.nbytes:

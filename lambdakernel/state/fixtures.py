@@ -72,6 +72,9 @@ class Originals:
         if name not in self._things:
             self._things[name], self.names[id(thing)] = thing, name
 
+    def has_some(self, kind: type) -> bool:
+        return any(type(thing) is kind for thing in self._things.values())
+
     def get(self, name: str) -> Any:
         """What the library had there.
 

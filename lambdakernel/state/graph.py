@@ -105,6 +105,20 @@ class ComparableSnapshot(Snapshot, Protocol):
     def numbers(self, memo: dict[int, tuple[int, Any]]) -> dict[int, int] | None:
         """By address, the places of those objects in a pickler's memo; None if one but the empty tuple has none."""
 
+    def needs(self, most: int) -> tuple[list[Any], list[Any]] | None:
+        """What must have a place in a pickler's memo for `write`: the class of each of these instances, one of every
+        class, and these atoms. None if there are more than `most` of them, or something cannot be written."""
+
+    def write(
+        self, roots: tuple[object, ...], names: tuple[str, ...], places: dict[int, int], first: int
+    ) -> tuple[bytes, int] | None:
+        """A pickle of the value of a unit, `{"classes": {}, "names": {name: root}}`, for a memo in which `first` places
+        are taken, `places` by address; and the places that are taken after it. None if something changed since the
+        snapshot, or cannot be written. What is in it is not asked for its own ways."""
+
+    def places(self) -> dict[int, int] | None:
+        """By address, the places of the objects in what was written last."""
+
     def kinds(self) -> list[type]:
         """Types of the objects that were met, but for the built-in ones; some that were not may be among them."""
 

@@ -42,7 +42,7 @@ def examine(detector: Detector, live: dict[str, Any], book: ClassBook, known: fr
         if not unit.fingerprint or detector.here.is_atom(unit):
             continue
         try:
-            found, memo = detector.dumper.encode(unit.items, mark=unmarked)
+            found, memo = detector.dumper.encode_again(unit.items)
         except (Exception, RecursionError):  # what it holds cannot move any more: a commit will say so
             changed.append(unit_id)
             continue

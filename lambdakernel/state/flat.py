@@ -1,0 +1,68 @@
+"""A dump of many objects that is written from the snapshot of them, and not by a pickler.
+
+Theory of operation
+- The extension writes what a walk wrote down: one pickle, in which every object has the next place of the memo and is
+  referred to by that. It takes a fifth of the time of a pickler, recurses nowhere, and knows each object's number.
+- That is right for what a pickler would write as the same: built-in containers, numbers and texts, and instances that
+  are their class and their `__dict__`, where no code of theirs runs at a load. The encoder is asked about each class.
+- Classes and other immutable values are in a pickle of the encoder's own, which comes first: what it wrote stays in the
+  memo of the load, and is taken from the stack. So a load sees one pickle, and needs nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import xxhash
+
+from lambdakernel.state import attempts, bounds, deep
+from lambdakernel.state.classes import ClassBook
+from lambdakernel.state.codec import Dump, Encoder, refs_of
+from lambdakernel.state.graph import ComparableSnapshot
+from lambdakernel.state.sharing import Memo
+
+WORTH_OBJECTS = 200
+"""Objects from which a pickle is written here: below, a pickler is as quick."""
+_MOST_FOREIGN = 5_000
+"""Immutable values of other types than numbers and texts, above which the encoder would do most of the work."""
+_POP = b"0"
+
+
+def dump(
+    look: ComparableSnapshot, names: Sequence[str], live: dict[str, Any], book: ClassBook
+) -> tuple[Dump, Memo] | None:
+    """The values of `names`, which `look` was just taken of, and the memo of what the encoder wrote of them; None if it
+    must write all.
+
+    Raises:
+        Exception: what a class of the notebook raises when it is asked how its instances are stored.
+    """
+    if look.objects < WORTH_OBJECTS:
+        return None
+    needs = look.needs(_MOST_FOREIGN)
+    if needs is None:
+        return None
+    samples, foreign = needs
+    wanted = [*map(type, samples), *foreign]
+    encoder, start = attempts.encode_once(wanted, lambda file: Encoder(file, live, book, ()))
+    if encoder.buffers or encoder.fixtures or not all(_is_flat(encoder, sample) for sample in samples):
+        return None
+    memo: Memo = encoder.memo.copy()
+    if not all(id(each) in memo for each in wanted) or id(live) in memo:
+        return None
+    places = {id(each): memo[id(each)][0] for each in wanted}
+    written = look.write(tuple(live[name] for name in names), tuple(names), places, len(memo))
+    if written is None:
+        return None
+    body, numbers = written
+    head = start[:-1] + _POP + body
+    limit = bounds.value_nbytes()
+    if limit and len(head) > limit:  # the pickler says it
+        return None
+    return Dump(head, [], (xxhash.xxh3_128_digest(head),), *refs_of(encoder), numbers=numbers), memo
+
+
+def _is_flat(encoder: Encoder, sample: Any) -> bool:
+    """Whether instances of this class are stored as it and their `__dict__`, and may be empty for a while."""
+    return deep.may_be_empty(type(sample)) and encoder.is_plain(sample)
