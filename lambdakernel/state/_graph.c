@@ -392,7 +392,22 @@ typedef struct {
     PyObject *token;
 } Leaf;
 
+/* What a snapshot has another than its base, or more. */
 typedef struct {
+    Record record;
+    uintptr_t *words;
+    uint32_t index;      /* in the base, of the object that it replaces; UINT32_MAX if it is more */
+    uint32_t parent;     /* of one that is more */
+    char is_gone;
+} Part;
+
+typedef struct {
+    uint32_t index, parent;
+} Move;
+
+#define AT_ROOT UINT32_MAX
+
+typedef struct Snapshot {
     PyObject_HEAD
     uintptr_t *words;    /* of the roots, then of each record; NOT_OWNED marks those that hold no reference */
     Record *records;
@@ -401,9 +416,23 @@ typedef struct {
     uintptr_t *shared;   /* addresses of objects that two names could share and one could change */
     uint32_t *numbers;   /* by record: its place in the pickle that was written, + 1; NULL if none was */
     size_t nwords, nrecords, ninfos, nleaves, nroots, nshared;
+    uint32_t *parents;   /* by record: the one that it was met from, or AT_ROOT */
+    uint32_t *cells;     /* index of a record + 1 by its address; made when it is first needed */
+    size_t cells_mask;
+    size_t *shared_cells;  /* index in `shared` + 1, likewise */
+    size_t shared_mask;
+    struct Snapshot *base;  /* what it is but for its parts (see _graph_amend.h); its words are of its roots alone then */
+    Part *parts;         /* those that replace one, in order; then those that are more */
+    Move *moves;         /* objects with another parent than in the base */
+    uintptr_t *shared_gone;  /* of what the base has in `shared`; `shared` is of what came since */
+    size_t nparts, nchanged, nmoves, nshared_gone;
     char has_shared_dict;  /* something beside its instance refers to the dictionary of one */
     PyObject *leaf;
 } Snapshot;
+
+static int stand_alone(Snapshot *s);
+static int snapshot_clear(Snapshot *s);
+static void forget(Snapshot *s);
 
 static PyTypeObject *snapshot_type;
 
@@ -413,6 +442,7 @@ typedef struct {
     PyObject **seen;     /* a set of addresses */
     size_t seen_mask, nseen;
     size_t words_room, records_room, leaves_room, shared_room, limit;
+    uint32_t current;    /* whose words are written down */
     PyObject *live, *atoms;
     int given_up;        /* opaque or too large; with no exception set */
 } Walk;
@@ -451,7 +481,9 @@ static void make_room(Walk *w, const Snapshot *old)
         size *= 2;
     if (nwords > 0 && (w->out->words = PyMem_RawMalloc(nwords * sizeof *w->out->words)) != NULL)
         w->words_room = nwords;
-    if ((w->out->records = PyMem_RawMalloc(nrecords * sizeof *w->out->records)) != NULL)
+    w->out->records = PyMem_RawMalloc(nrecords * sizeof *w->out->records);
+    w->out->parents = PyMem_RawMalloc(nrecords * sizeof *w->out->parents);
+    if (w->out->records != NULL && w->out->parents != NULL)
         w->records_room = nrecords;
     if ((w->seen = PyMem_RawCalloc(size, sizeof *w->seen)) != NULL)
         w->seen_mask = size - 1;
@@ -508,8 +540,15 @@ static int add_record(Walk *w, PyObject *o, size_t type)
             return 1;
         }
         s->records = records;
+        uint32_t *parents = PyMem_RawRealloc(s->parents, room * sizeof *parents);
+        if (parents == NULL) {
+            PyErr_NoMemory();
+            return 1;
+        }
+        s->parents = parents;
         w->records_room = room;
     }
+    s->parents[s->nrecords] = w->current;
     s->records[s->nrecords++] = (Record){o, (uint32_t)type, 0};
     return 0;
 }
@@ -696,12 +735,14 @@ static int walk(Walk *w, PyObject **roots, Py_ssize_t nroots)
     }
     memcpy(w->types.cells, base_cells, sizeof base_cells);
     s->nroots = nroots;
+    w->current = AT_ROOT;
     for (Py_ssize_t i = 0; i < nroots; i++)
         if (record_child(roots[i], w))
             return 1;
     for (size_t i = 0; i < s->nrecords; i++) {
         Info info = *info_at(w->types.infos, s->records[i].type);
         size_t start = s->nwords;
+        w->current = (uint32_t)i;
         if (words(s->records[i].obj, &info, record_child, record_word, w)) {
             w->given_up = !PyErr_Occurred();
             return 1;
@@ -1192,6 +1233,7 @@ static PyObject *take(const Snapshot *old, PyObject *roots, PyObject *live, PyOb
     if (!failed) {
         s->words = fitted(s->words, s->nwords * sizeof *s->words);
         s->records = fitted(s->records, s->nrecords * sizeof *s->records);
+        s->parents = fitted(s->parents, s->nrecords * sizeof *s->parents);
         s->infos = fitted(s->infos, s->ninfos * sizeof *s->infos);
         s->shared = fitted(s->shared, s->nshared * sizeof *s->shared);
         held = hold_leaves(s);
@@ -1228,6 +1270,8 @@ static PyObject *advance(PyObject *Py_UNUSED(module), PyObject *args)
     Py_ssize_t limit;
     if (!PyArg_ParseTuple(args, "O!O!O!OnO!:advance", snapshot_type, &old, &PyTuple_Type, &roots, &PyDict_Type, &live,
                           &leaf, &limit, &PyTuple_Type, &atoms))
+        return NULL;
+    if (stand_alone((Snapshot *)old) < 0)
         return NULL;
     PyObject *snapshot = take((Snapshot *)old, roots, live, leaf, limit, atoms, &found);
     if (snapshot == NULL || snapshot == Py_None) {
@@ -1298,20 +1342,29 @@ static int tokens_differ(Snapshot *s, PyObject *held)
     return 0;
 }
 
+#include "_graph_write.h"
+#include "_graph_amend.h"
+#include "_graph_edit.h"
+
 static PyObject *is_unchanged(Snapshot *s, PyObject *given)
 {
     PyObject *roots = PySequence_Tuple(given), *held = NULL;
     if (roots == NULL)
         return NULL;
     int collects = PyGC_Disable();
-    int changed = graph_differs(s, &PyTuple_GET_ITEM(roots, 0), (size_t)PyTuple_GET_SIZE(roots));
-    if (!changed && s->nleaves > 0 && (held = hold_leaves(s)) == NULL)
+    Snapshot *with_leaves = s->base != NULL ? s->base : s;
+    int changed = (s->base != NULL ? amended_graph_differs : graph_differs)(
+        s, &PyTuple_GET_ITEM(roots, 0), (size_t)PyTuple_GET_SIZE(roots));
+    if (!changed && with_leaves->nleaves > 0 && (held = hold_leaves(with_leaves)) == NULL)
         changed = -1;
     if (collects)
         PyGC_Enable();
     Py_DECREF(roots);
-    if (!changed && held != NULL)
-        changed = tokens_differ(s, held);
+    if (!changed && held != NULL) {
+        Py_INCREF(with_leaves);
+        changed = tokens_differ(with_leaves, held);
+        Py_DECREF(with_leaves);
+    }
     Py_XDECREF(held);
     return changed < 0 ? NULL : PyBool_FromLong(!changed);
 }
@@ -1320,6 +1373,7 @@ static int snapshot_traverse(Snapshot *s, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(s));
     Py_VISIT(s->leaf);
+    Py_VISIT(s->base);
     for (size_t i = 0; i < s->nleaves; i++)
         Py_VISIT(s->leaves[i].token);
     return 0;
@@ -1338,7 +1392,22 @@ static int snapshot_clear(Snapshot *s)
     }
     PyMem_RawFree(leaves);
     Py_CLEAR(s->leaf);
+    Py_CLEAR(s->base);
     return 0;
+}
+
+/* What it holds but for what may be in a cycle. */
+static void forget(Snapshot *s)
+{
+    drop_words(s->words, s->nwords);
+    PyMem_RawFree(s->records);
+    PyMem_RawFree(s->parents);
+    PyMem_RawFree(s->cells);
+    PyMem_RawFree(s->shared_cells);
+    PyMem_RawFree(s->shared);
+    PyMem_RawFree(s->numbers);
+    drop_parts(s);
+    free_infos(s->infos, s->ninfos);
 }
 
 static void snapshot_dealloc(Snapshot *s)
@@ -1346,32 +1415,28 @@ static void snapshot_dealloc(Snapshot *s)
     PyTypeObject *type = Py_TYPE(s);
     PyObject_GC_UnTrack(s);
     snapshot_clear(s);
-    for (size_t i = 0; i < s->nwords; i++)
-        if (!(s->words[i] & NOT_OWNED))
-            Py_DECREF((PyObject *)s->words[i]);
-    PyMem_RawFree(s->words);
-    PyMem_RawFree(s->records);
-    PyMem_RawFree(s->shared);
-    PyMem_RawFree(s->numbers);
-    free_infos(s->infos, s->ninfos);
+    forget(s);
     PyObject_GC_Del(s);
     Py_DECREF(type);
 }
 
 static PyObject *snapshot_nbytes(Snapshot *s, void *Py_UNUSED(closure))
 {
+    if (stand_alone(s) < 0)
+        return NULL;
     size_t nbytes = sizeof *s + s->nwords * sizeof *s->words + s->nrecords * sizeof *s->records
                     + s->ninfos * sizeof *s->infos + s->nleaves * sizeof *s->leaves + s->nshared * sizeof *s->shared
+                    + s->nrecords * sizeof *s->parents + (s->cells != NULL ? (s->cells_mask + 1) * sizeof *s->cells : 0)
                     + (s->numbers != NULL ? s->nrecords * sizeof *s->numbers : 0);
     return PyLong_FromSize_t(nbytes);
 }
 
 static PyObject *snapshot_references(Snapshot *s, void *Py_UNUSED(closure))
 {
+    if (stand_alone(s) < 0)
+        return NULL;
     return PyLong_FromSize_t(s->nwords);
 }
-
-#include "_graph_write.h"
 
 static PyObject *addresses(const void *first, size_t stride, size_t n)
 {
@@ -1387,17 +1452,23 @@ static PyObject *addresses(const void *first, size_t stride, size_t n)
 
 static PyObject *snapshot_shared(Snapshot *s, PyObject *Py_UNUSED(ignored))
 {
+    if (stand_alone(s) < 0)
+        return NULL;
     return addresses(s->shared, sizeof *s->shared, s->nshared);
 }
 
 static PyObject *snapshot_containers(Snapshot *s, PyObject *Py_UNUSED(ignored))
 {
+    if (stand_alone(s) < 0)
+        return NULL;
     return addresses((char *)s->records + offsetof(Record, obj), sizeof *s->records, s->nrecords);
 }
 
 /* Places by address from a memo {address: (place, object)}; None if one that was visited has none. */
 static PyObject *snapshot_numbers(Snapshot *s, PyObject *memo)
 {
+    if (stand_alone(s) < 0)
+        return NULL;
     if (!PyDict_Check(memo)) {
         PyErr_SetString(PyExc_TypeError, "a memo is a dict");
         return NULL;
@@ -1422,25 +1493,25 @@ static PyObject *snapshot_numbers(Snapshot *s, PyObject *memo)
     return found;
 }
 
-/* Places by address in the pickle that was written; None if none was. */
-static PyObject *snapshot_places(Snapshot *s, PyObject *Py_UNUSED(ignored))
+/* Of the object at an address, its place in the pickle that was written; None if it has none. */
+static PyObject *snapshot_place(Snapshot *s, PyObject *address)
 {
-    if (s->numbers == NULL)
+    void *at = PyLong_AsVoidPtr(address);
+    if (PyErr_Occurred())
+        return NULL;
+    Py_ssize_t i = s->numbers != NULL ? find_record(s, (uintptr_t)at) : -1;
+    if (i == -2)
+        return NULL;
+    if (i < 0)
         Py_RETURN_NONE;
-    PyObject *found = PyDict_New();
-    for (size_t i = 0; found != NULL && i < s->nrecords; i++) {
-        PyObject *address = PyLong_FromVoidPtr(s->records[i].obj), *place = PyLong_FromUnsignedLong(s->numbers[i] - 1);
-        if (address == NULL || place == NULL || PyDict_SetItem(found, address, place) < 0)
-            Py_CLEAR(found);
-        Py_XDECREF(address);
-        Py_XDECREF(place);
-    }
-    return found;
+    return PyLong_FromUnsignedLong(s->numbers[i] - 1);
 }
 
 /* Types of Python code among those that were met. */
 static PyObject *snapshot_kinds(Snapshot *s, PyObject *Py_UNUSED(ignored))
 {
+    if (stand_alone(s) < 0)
+        return NULL;
     PyObject *kinds = PyList_New(0);
     for (size_t i = 0; kinds != NULL && i < s->ninfos; i++)
         if (PyList_Append(kinds, (PyObject *)s->infos[i].type) < 0)
@@ -1454,7 +1525,12 @@ static PyMethodDef snapshot_methods[] = {
      "needs(most) -> (an instance of each class, atoms that others must write) or None"},
     {"write", (PyCFunction)snapshot_write, METH_VARARGS,
      "write(roots, names, places, first) -> (end of a pickle of a unit of these names, places taken) or None"},
-    {"places", (PyCFunction)snapshot_places, METH_NOARGS, "Places by address in what was written; None if nothing was."},
+    {"edit_needs", (PyCFunction)snapshot_edit_needs, METH_VARARGS,
+     "edit_needs(added, least, most) -> as needs, of the new objects of an amended one"},
+    {"write_edit", (PyCFunction)snapshot_write_edit, METH_VARARGS,
+     "write_edit(roots, added, said, names, without, numbers, gone, places, first) -> (end of a pickle, places taken, "
+     "places of the new objects) or None"},
+    {"place", (PyCFunction)snapshot_place, METH_O, "The place in what was written of the object at an address, or None."},
     {"kinds", (PyCFunction)snapshot_kinds, METH_NOARGS, "Types of what was met, but for the built-in ones."},
     {"shared", (PyCFunction)snapshot_shared, METH_NOARGS, "Addresses of objects that two names could share and one change."},
     {"containers", (PyCFunction)snapshot_containers, METH_NOARGS, "Addresses of the objects that were visited."},
@@ -1464,6 +1540,8 @@ static PyMethodDef snapshot_methods[] = {
 
 static PyObject *snapshot_objects(Snapshot *s, void *Py_UNUSED(closure))
 {
+    if (stand_alone(s) < 0)
+        return NULL;
     return PyLong_FromSize_t(s->nrecords);
 }
 
@@ -1634,6 +1712,7 @@ static int add_bases(void)
 
 static PyMethodDef functions[] = {
     {"snapshot", take_snapshot, METH_VARARGS, "snapshot(roots, live, leaf, limit, atoms) -> Snapshot or None"},
+    {"amend", amend, METH_VARARGS, "amend(old, roots, live, atoms) -> (Snapshot, difference) or None"},
     {"advance", advance, METH_VARARGS,
      "advance(old, roots, live, leaf, limit, atoms) -> (Snapshot, difference or None) or None"},
     {"nested", nested, METH_VARARGS,

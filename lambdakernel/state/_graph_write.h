@@ -25,9 +25,10 @@ typedef struct {
 } Made;
 
 typedef struct {
-    Snapshot *s;
+    const Snapshot *s;
     Before index;
     Places places;       /* of classes, texts and other atoms */
+    PyObject *numbers_before, *gone;  /* of objects that an edit refers to, and of which not; NULL if it is no edit */
     uint32_t *numbers;   /* by record: its place + 1; 0 if it is not made */
     uint8_t *how;        /* by type: A_LIST ... AN_INSTANCE */
     char *out;
@@ -248,11 +249,28 @@ static Py_ssize_t record_of(Writer *w, uintptr_t word)
     return word & NOT_OWNED ? find_before(&w->index, (PyObject *)(word & ~NOT_OWNED)) : -1;
 }
 
+/* What an edit says of an object that was there before: its number is its persistent id. */
+static int put_number_before(Writer *w, PyObject *o)
+{
+    if (w->numbers_before == NULL)
+        return REFUSED;
+    PyObject *address = PyLong_FromVoidPtr(o);
+    PyObject *number = address != NULL ? PyObject_CallMethod(w->numbers_before, "get", "O", address) : NULL;
+    int failed = number == NULL ? FAILED : number == Py_None ? REFUSED : PySet_Contains(w->gone, address);
+    if (!failed)
+        failed = put_int(w, number);
+    Py_XDECREF(number);
+    Py_XDECREF(address);
+    return failed ? failed : put_op(w, 'Q');
+}
+
 static int put_child(Writer *w, uintptr_t word)
 {
     if (!(word & NOT_OWNED))
         return put_atom(w, (PyObject *)word);
     Py_ssize_t k = record_of(w, word);
+    if (k == -1)
+        return put_number_before(w, (PyObject *)(word & ~NOT_OWNED));
     if (k < 0 || w->numbers[k] == 0)
         return k == -2 ? FAILED : REFUSED;
     return put_place(w, w->numbers[k] - 1);
@@ -459,7 +477,7 @@ static uint8_t how_of(const Info *info, size_t type)
            : info->type == &PySet_Type ? A_SET : info->type == &PyFrozenSet_Type ? A_FROZENSET : NOT_WRITTEN;
 }
 
-/* A list of an instance of each class, into `samples`; REFUSED if something cannot be written. */
+/* An instance of each class, into `samples`; REFUSED if something cannot be written. */
 static int check_records(const Snapshot *s, PyObject *samples)
 {
     uint8_t *met = PyMem_RawCalloc(nbases + s->ninfos, 1);
@@ -505,7 +523,7 @@ static int list_foreign(const Snapshot *s, size_t most, PyObject *foreign)
 static PyObject *snapshot_needs(Snapshot *s, PyObject *given)
 {
     size_t most = PyLong_AsSize_t(given);
-    if (most == (size_t)-1 && PyErr_Occurred())
+    if ((most == (size_t)-1 && PyErr_Occurred()) || stand_alone(s) < 0)
         return NULL;
     PyObject *samples = PyList_New(0), *foreign = PyList_New(0), *found = NULL;
     if (samples != NULL && foreign != NULL) {
@@ -522,7 +540,7 @@ static PyObject *snapshot_needs(Snapshot *s, PyObject *given)
 
 /* -- all of it */
 
-static int open_writer(Writer *w, Snapshot *s, PyObject *places, uint32_t first)
+static int open_writer(Writer *w, const Snapshot *s, PyObject *places, uint32_t first)
 {
     *w = (Writer){.s = s, .next = first};
     if (open_before(&w->index, s) < 0)
@@ -559,19 +577,27 @@ static void close_writer(Writer *w)
 }
 
 /* One frame, whose length is known at the end: an unpickler reads what is in none of them piece by piece. */
+static int open_frame(Writer *w)
+{
+    return put_number(w, '\x95', 0, 8);
+}
+
+static int close_frame(Writer *w)
+{
+    int failed = put_op(w, '.');
+    for (int i = 0; !failed && i < 8; i++)
+        w->out[1 + i] = (char)((w->n - 9) >> 8 * i);
+    return failed;
+}
+
 static int put_all(Writer *w, PyObject *names)
 {
-    int failed = put_number(w, '\x95', 0, 8);
+    int failed = open_frame(w);
     if (!failed)
         failed = put_records(w);
     if (!failed)
         failed = put_roots(w, names);
-    if (!failed)
-        failed = put_op(w, '.');
-    if (!failed)
-        for (int i = 0; i < 8; i++)
-            w->out[1 + i] = (char)((w->n - 9) >> 8 * i);
-    return failed;
+    return failed ? failed : close_frame(w);
 }
 
 /* write(roots, names, places, first): (bytes, places that are taken then); None if something changed since, or it
@@ -580,7 +606,8 @@ static PyObject *snapshot_write(Snapshot *s, PyObject *args)
 {
     PyObject *roots, *names, *places, *found = NULL;
     unsigned int first;
-    if (!PyArg_ParseTuple(args, "O!O!O!I:write", &PyTuple_Type, &roots, &PyTuple_Type, &names, &PyDict_Type, &places, &first))
+    if (!PyArg_ParseTuple(args, "O!O!O!I:write", &PyTuple_Type, &roots, &PyTuple_Type, &names, &PyDict_Type, &places, &first)
+        || stand_alone(s) < 0)
         return NULL;
     if (s->nleaves > 0 || s->has_shared_dict || PyTuple_GET_SIZE(names) != PyTuple_GET_SIZE(roots))
         Py_RETURN_NONE;

@@ -37,6 +37,8 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
 
+from lambdakernel.state.bases import Numbers
+
 LIMIT = 8_000_000
 """References above which there is no snapshot: 64 MB of addresses."""
 
@@ -116,8 +118,27 @@ class ComparableSnapshot(Snapshot, Protocol):
         are taken, `places` by address; and the places that are taken after it. None if something changed since the
         snapshot, or cannot be written. What is in it is not asked for its own ways."""
 
-    def places(self) -> dict[int, int] | None:
-        """By address, the places of the objects in what was written last."""
+    def edit_needs(self, added: list[int], least: int, most: int) -> tuple[list[Any], list[Any]] | None:
+        """As `needs`, of the new objects of one that `amend` gave; None also if they have fewer than `least`
+        references."""
+
+    def write_edit(
+        self,
+        roots: tuple[object, ...],
+        added: list[int],
+        said: list[Any],
+        names: dict[str, Any],
+        without: list[str],
+        numbers: Numbers,
+        gone: frozenset[int],
+        places: dict[int, int],
+        first: int,
+    ) -> tuple[bytes, int, list[int]] | None:
+        """As `write`, a pickle of `(said, names, without)` in which objects that are not in `added` are persistent ids,
+        from `numbers` but for those that are `gone`; and the place of each that is."""
+
+    def place(self, address: int) -> int | None:
+        """Of the object that was at `address`, its place in what was written last."""
 
     def kinds(self) -> list[type]:
         """Types of the objects that were met, but for the built-in ones; some that were not may be among them."""
@@ -143,6 +164,20 @@ def take(roots: Sequence[object], live: dict[str, Any], *, leaf: Leaf | None = N
     return cast("ComparableSnapshot | None", native_snapshot(tuple(roots), live, leaf, LIMIT, _late_atoms()))
 
 
+def amend(
+    old: ComparableSnapshot, roots: Sequence[object], live: dict[str, Any]
+) -> tuple[ComparableSnapshot, Difference] | None:
+    """As `advance`, at the cost of a check where little changed; None if it was more than this can say, or what `leaf`
+    gives for an opaque object is another token.
+
+    Raises:
+        Exception: what `leaf` raised.
+    """
+    assert native_amend is not None
+    found = native_amend(old, tuple(roots), live, _late_atoms())
+    return (found[0], _difference(found[1])) if found is not None else None
+
+
 def advance(
     old: ComparableSnapshot, roots: Sequence[object], live: dict[str, Any], *, leaf: Leaf | None = None
 ) -> tuple[ComparableSnapshot | None, Difference | None]:
@@ -153,11 +188,17 @@ def advance(
         Exception: what `leaf` raised.
     """
     assert native_advance is not None
+    if (amended := amend(old, roots, live)) is not None:
+        return amended
     taken = native_advance(old, tuple(roots), live, leaf, LIMIT, _late_atoms())
     if taken is None:
         return None, None
-    look, found = taken
-    return look, Difference([Edit(*edit) for edit in found[0]], *found[1:]) if found is not None else None
+    return taken[0], _difference(taken[1]) if taken[1] is not None else None
+
+
+def _difference(found: tuple[Any, ...]) -> Difference:
+    edits, *addresses = found
+    return Difference([Edit(*edit) for edit in edits], *addresses)
 
 
 def nested(
@@ -183,13 +224,15 @@ Take = Callable[[tuple[object, ...], dict[str, Any], Leaf | None, int, tuple[typ
 
 native_snapshot: Take | None
 native_advance: Callable[..., Any] | None
+native_amend: Callable[..., Any] | None
 native_nested: Callable[..., Any] | None
 try:
     from lambdakernel.state._graph import advance as native_advance
+    from lambdakernel.state._graph import amend as native_amend
     from lambdakernel.state._graph import nested as native_nested
     from lambdakernel.state._graph import snapshot as native_snapshot
 except ImportError:  # there was no compiler when it was installed, or it was built for another Python
-    native_snapshot = native_advance = native_nested = None
+    native_snapshot = native_advance = native_amend = native_nested = None
 
 FAST = native_snapshot is not None and not _NO_EXTENSION
 """Whether the extension is used. A snapshot then costs about a tenth of a dump, and a check a hundredth; without it a

@@ -260,12 +260,11 @@ def test_places_are_those_of_the_memo_of_a_load() -> None:
     found = flat.dump(look, ["x"], {"x": value}, ClassBook())
     assert found is not None
     decoder: Any = codec.Decoder(found[0].head, [], {}, ClassBook(), lambda uid: P, str)
-    there, memo, places = decoder.load()["names"]["x"], decoder.memo.copy(), look.places()
-    assert places is not None
+    there, memo = decoder.load()["names"]["x"], decoder.memo.copy()
     assert len(memo) == found[0].numbers
-    assert memo[places[id(value)]] is there
-    assert memo[places[id(value.children)]] is there.children
-    assert [memo[places[id(child)]] for child in value.children] == there.children
+    assert memo[look.place(id(value))] is there
+    assert memo[look.place(id(value.children))] is there.children
+    assert [memo[look.place(id(child))] for child in value.children] == there.children
     decoder.memo.clear()
 
 
