@@ -613,7 +613,18 @@ static PyObject *item(PyObject *dict, PyObject *name)
     return found;
 }
 
-static PyObject *str_dunder_name;
+static PyObject *str_dunder_name, *str_dunder_spec, *str_dunder_file;
+
+/* Whether nothing was imported for a module that is in sys.modules. */
+static int is_made_by_hand(PyObject *module, PyObject *content)
+{
+    PyObject *name = item(content, str_dunder_name), *spec = item(content, str_dunder_spec);
+    if (Py_TYPE(module) != &PyModule_Type || (spec != NULL && spec != Py_None) || item(content, str_dunder_file) != NULL)
+        return 0;
+    return PyUnicode_FindChar(name, '.', 0, PyUnicode_GET_LENGTH(name), 1) < 0
+           && PyUnicode_CompareWithASCIIString(name, "__main__") != 0
+           && PyUnicode_CompareWithASCIIString(name, "__mp_main__") != 0;
+}
 
 /* How one function is treated: a library's own by identity, the notebook's by its parts. */
 static int role_of_function(Walk *w, PyObject *o)
@@ -639,7 +650,7 @@ static int role_of_object(Walk *w, PyObject *o, const Info *info)
         return part == NULL || PyModule_Check(part) || PyType_Check(part) ? ATOM : CONTAINER;
     case MODULE:
         part = PyModule_GetDict(o);
-        return imported(item(part, str_dunder_name), &module) == part && module == o ? ATOM : OPAQUE;
+        return imported(item(part, str_dunder_name), &module) == part && module == o && !is_made_by_hand(o, part) ? ATOM : OPAQUE;
     case MOMENT:
         part = PyDateTime_CheckExact(o) ? PyDateTime_DATE_GET_TZINFO(o) : PyDateTime_TIME_GET_TZINFO(o);
         index = type_index(w, part);
@@ -1699,7 +1710,10 @@ static int add_bases(void)
     enum_type = type_named("enum", "EnumType");
     finalizer_type = type_named("weakref", "finalize");
     str_dunder_name = PyUnicode_InternFromString("__name__");
-    if (enum_type == NULL || finalizer_type == NULL || class_traverse == NULL || str_dunder_name == NULL) {
+    str_dunder_spec = PyUnicode_InternFromString("__spec__");
+    str_dunder_file = PyUnicode_InternFromString("__file__");
+    if (enum_type == NULL || finalizer_type == NULL || class_traverse == NULL || str_dunder_name == NULL
+        || str_dunder_spec == NULL || str_dunder_file == NULL) {
         if (!PyErr_Occurred())
             PyErr_SetString(PyExc_ImportError, "object layouts of this Python are not known here");
         return -1;

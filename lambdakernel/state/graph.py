@@ -612,12 +612,23 @@ def _role_of_function(function: Any, walk: _Walk) -> _Role:
     return _Role.ATOM if globals_.get(function.__name__) is function else _Role.CONTAINER
 
 
+def is_made_by_hand(name: str, module: object) -> bool:
+    """Whether what `sys.modules` has under `name` is a module that nothing was imported for."""
+    if type(module) is not types.ModuleType or "." in name or name in _MAIN:
+        return False
+    content = _dict_of_module(module)
+    return content.get("__spec__") is None and "__file__" not in content
+
+
+_MAIN = ("__main__", "__mp_main__")
+
+
 def is_of_process(obj: object) -> bool:
     """An imported module, or a function in C that belongs to no object: every process has the same."""
     kind = type(obj)  # a proxy would be asked what it stands for, and may be dead
     if _is_under(kind, types.ModuleType):
         name = (_dict_of_module(obj) or {}).get("__name__")
-        return type(name) is str and sys.modules.get(name) is obj
+        return type(name) is str and sys.modules.get(name) is obj and not is_made_by_hand(name, obj)
     if kind is not types.BuiltinFunctionType:
         return False
     owner = obj.__self__  # type: ignore[attr-defined]
