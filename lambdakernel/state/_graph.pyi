@@ -2,7 +2,7 @@ from collections.abc import Sequence
 from typing import Any, final
 
 from lambdakernel.state.bases import Numbers
-from lambdakernel.state.graph import Leaf
+from lambdakernel.state.snapshots import Leaf
 
 @final
 class Snapshot:

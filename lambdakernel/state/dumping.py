@@ -11,10 +11,10 @@ from lambdakernel.state.buffers import Buffers
 from lambdakernel.state.classes import ClassBook, is_notebook_class
 from lambdakernel.state.codec import Dump, dump, unmarked
 from lambdakernel.state.frames import frame_token
-from lambdakernel.state.graph import ComparableSnapshot
 from lambdakernel.state.here import Item, Live
 from lambdakernel.state.residents import culprit
 from lambdakernel.state.sharing import Memo, mutable_ids
+from lambdakernel.state.snapshots import ComparableSnapshot
 from lambdakernel.state.specials import CannotMove
 from lambdakernel.state.texts import as_texts
 from lambdakernel.state.units import Lost

@@ -29,8 +29,8 @@ from lambdakernel.state.bases import Base, Numbers
 from lambdakernel.state.buffers import BlobSource
 from lambdakernel.state.classes import ClassBook
 from lambdakernel.state.codec import Decoder, Dump, Encoder, damaged_if_it_raises, refs_of
-from lambdakernel.state.graph import ComparableSnapshot, Difference, Edit
 from lambdakernel.state.sharing import Memo
+from lambdakernel.state.snapshots import ComparableSnapshot, Difference, Edit
 from lambdakernel.state.units import Unit
 
 WORTH_NBYTES = 1 << 16

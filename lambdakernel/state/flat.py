@@ -20,8 +20,8 @@ from lambdakernel.state import attempts, bounds, deep
 from lambdakernel.state.bases import Numbers
 from lambdakernel.state.classes import ClassBook
 from lambdakernel.state.codec import Dump, Encoder, refs_of
-from lambdakernel.state.graph import ComparableSnapshot, Difference
 from lambdakernel.state.sharing import Memo
+from lambdakernel.state.snapshots import ComparableSnapshot, Difference
 
 WORTH_OBJECTS = 200
 """Objects from which a pickle is written here: below, a pickler is as quick."""

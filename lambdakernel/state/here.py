@@ -8,7 +8,8 @@ from typing import Any
 
 from lambdakernel.state.bases import Base
 from lambdakernel.state.classes import ClassBook
-from lambdakernel.state.graph import ComparableSnapshot, is_of_process
+from lambdakernel.state.imported import is_of_process
+from lambdakernel.state.snapshots import ComparableSnapshot
 
 Item = tuple[str, str]
 """(`n`, name) or (`c`, identity of a class)."""

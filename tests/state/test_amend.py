@@ -39,7 +39,7 @@ def check(old: Any, roots: list[Any], leaf: Any = None, live: dict[str, Any] | N
     assert (twin.containers(), twin.shared()) == (whole.containers(), whole.shared())
     assert (twin.objects, twin.references) == (whole.objects, whole.references)
     assert twin.is_unchanged(roots), "not by itself"
-    full = graph.native_advance(old, tuple(roots), live, leaf, graph.LIMIT, graph._late_atoms())  # type: ignore[misc]
+    full = graph.native_advance(old, tuple(roots), live, leaf, graph.LIMIT, graph.late_atoms())  # type: ignore[misc]
     if full is not None and full[1] is not None:
         assert said(tuple(difference)) == said(full[1])
     return now

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from lambdakernel.state.ambient.held import Held
-from lambdakernel.state.graph import is_made_by_hand
+from lambdakernel.state.imported import is_made_by_hand
 
 
 class HandMade(Held):
