@@ -42,6 +42,7 @@
 #include "_graph_write.h"
 #include "_graph_amend.h"
 #include "_graph_edit.h"
+#include "_graph_sets.h"
 
 /* -- taking one */
 
@@ -297,6 +298,8 @@ static PyMethodDef snapshot_methods[] = {
      "write_edit(roots, added, said, names, without, numbers, gone, places, first) -> (end of a pickle, places taken, "
      "places of the new objects) or None"},
     {"place", (PyCFunction)snapshot_place, METH_O, "The place in what was written of the object at an address, or None."},
+    {"disordered", (PyCFunction)snapshot_disordered, METH_O,
+     "disordered(roots) -> (set, size, places, removed) of those whose elements would be elsewhere if added anew, or None"},
     {"kinds", (PyCFunction)snapshot_kinds, METH_NOARGS, "Types of what was met, but for the built-in ones."},
     {"shared", (PyCFunction)snapshot_shared, METH_NOARGS, "Addresses of objects that two names could share and one change."},
     {"containers", (PyCFunction)snapshot_containers, METH_NOARGS, "Addresses of the objects that were visited."},
@@ -345,6 +348,7 @@ static PyType_Spec snapshot_spec = {
 
 static PyMethodDef functions[] = {
     {"snapshot", take_snapshot, METH_VARARGS, "snapshot(roots, live, leaf, limit, atoms) -> Snapshot or None"},
+    {"arrange", arrange, METH_VARARGS, "arrange(set, size, places, removed) -> whether its elements are there now"},
     {"amend", amend, METH_VARARGS, "amend(old, roots, live, atoms) -> (Snapshot, difference) or None"},
     {"advance", advance, METH_VARARGS,
      "advance(old, roots, live, leaf, limit, atoms) -> (Snapshot, difference or None) or None"},

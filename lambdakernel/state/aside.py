@@ -9,7 +9,7 @@ from typing import Any, cast
 import kvs
 from kvs.history import Past
 from lambdakernel.errors import ResidentLost, ValueDamaged
-from lambdakernel.state import edits
+from lambdakernel.state import edits, orders
 from lambdakernel.state.buffers import mapped
 from lambdakernel.state.catalogue import Catalogue, resident
 from lambdakernel.state.classes import ClassBook
@@ -91,6 +91,7 @@ class Aside:
         except (kvs.KvsError, ValueError) as e:
             raise ValueDamaged(what, str(e)) from e
         value = edits.load(what, head, changes, buffers, self._live, self._book, self.class_of, self._name_of)
+        orders.restore(value)
         self._live.update(value["names"])
         self._kept.append(value["classes"])
 

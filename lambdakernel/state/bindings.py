@@ -60,7 +60,7 @@ class Bindings:
             if name in strong:
                 if strong[name] is obj:
                     continue
-            elif name in weak and weak[name]() is obj:
+            elif name in weak and obj is not None and weak[name]() is obj:  # a dead one gives None
                 continue
             if self._is_ours(name, obj):
                 rebound.append(name)

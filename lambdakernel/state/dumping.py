@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence, Set
 from typing import Any, NamedTuple
 
-from lambdakernel.state import edits, flat, graph
+from lambdakernel.state import edits, flat, graph, orders
 from lambdakernel.state.arrays import array_identity, is_plain_array, memory_of, owners
 from lambdakernel.state.buffers import Buffers
 from lambdakernel.state.classes import ClassBook, is_notebook_class
@@ -14,7 +14,7 @@ from lambdakernel.state.frames import frame_token
 from lambdakernel.state.here import Item, Live
 from lambdakernel.state.residents import culprit
 from lambdakernel.state.sharing import Memo, mutable_ids
-from lambdakernel.state.snapshots import ComparableSnapshot
+from lambdakernel.state.snapshots import ComparableSnapshot, Places
 from lambdakernel.state.specials import CannotMove
 from lambdakernel.state.texts import as_texts
 from lambdakernel.state.units import Lost
@@ -74,7 +74,8 @@ class Dumper:
         of them is likely to change, or to get another name, and to number them costs little beside their dump."""
         look, ids = self.look(items) or (None, frozenset[int]())
         is_base = look is not None and (numbers or look.objects * _DENSE > look.references)
-        if look is not None and (flatly := self._flatly(items, look)) is not None:
+        sets = orders.of(look, [self._live[key] for _, key in items]) if look is not None else []
+        if look is not None and not sets and (flatly := self._flatly(items, look)) is not None:
             found, _ = flatly
             found.snapshot, found.ids = look, ids
             found.base = edits.number(found, {}, look) if is_base else None
@@ -85,6 +86,7 @@ class Dumper:
             self._buffers.mark,
             lambda found: look is None or (is_base and edits.is_worth(found)),
             has_shared_dict=look is None or look.has_shared_dict,
+            sets=sets,
         )
         found.snapshot = look
         self._memos.append(memo)
@@ -148,19 +150,23 @@ class Dumper:
     def token(self, obj: Any) -> object | None:
         """What an array or a part of a frame is compared by: where and what it is, and what stands for the memory that
         it looks into."""
-        if (found := frame_token(obj, self._buffers.mark)) is not None:
+        return self._token(obj, self._buffers.mark)
+
+    def _token(self, obj: Any, mark: Callable[[memoryview], bytes]) -> object | None:
+        if (found := frame_token(obj, mark)) is not None:
             self._memory |= found[1]
             return found[0]
         memory = memory_of(obj)
         self._memory.update(map(id, (obj, *owners(obj))))
-        return None if memory is None else (array_identity(obj), self._buffers.mark(memory))
+        return None if memory is None else (array_identity(obj), mark(memory))
 
     def encode_again(self, items: tuple[Item, ...]) -> tuple[Dump, Memo]:
         """As they were dumped for a commit, without a look at their buffers."""
         if graph.FAST and not any(kind == "c" for kind, _ in items):
             look = graph.take([self._live[key] for _, key in items], self._live)
-            if look is not None and (flatly := self._flatly(items, look)) is not None:
-                return flatly
+            sets = orders.of(look, [self._live[key] for _, key in items]) if look is not None else []
+        if look is not None and not sets and (flatly := self._flatly(items, look)) is not None:
+            return flatly
         return self.encode(items)
 
     def encode(
@@ -171,6 +177,7 @@ class Dumper:
         is_memo_wanted: Callable[[Dump], bool] = lambda _: True,
         *,
         has_shared_dict: bool = True,
+        sets: list[Places] | None = None,
     ) -> tuple[Dump, Memo]:
         """`items` as one value, and the memo of its dump. Changes nothing here."""
         classes = {key: cls for kind, key in items if kind == "c" and (cls := self._book.get(key)) is not None}
@@ -181,12 +188,13 @@ class Dumper:
         for attempt in range(_RETRIES):
             try:
                 value, roots = {"classes": classes, "names": {**names, **texts}}, tuple(classes.values())
+                orders.put(value, sets or [])
                 found, memo = dump(value, self._live, self._book, roots, marks, mark, is_memo_wanted, has_shared_dict)
                 break
             except RuntimeError as e:  # another thread changed it meanwhile
                 if isinstance(e, RecursionError) or attempt == _RETRIES - 1 or "during iteration" not in str(e):
                     raise
-        for own in (value["names"], classes):
+        for own in (value["names"], classes, *orders.parts(sets or [])):
             memo.pop(id(own), None)
         for key, instead in texts.items():
             if (met := memo.pop(id(instead), None)) is not None:

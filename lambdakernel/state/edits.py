@@ -24,7 +24,7 @@ import msgspec
 import xxhash
 
 import kvs
-from lambdakernel.state import attempts, codec, flat
+from lambdakernel.state import attempts, codec, flat, orders
 from lambdakernel.state.bases import Base, Numbers
 from lambdakernel.state.buffers import BlobSource
 from lambdakernel.state.classes import ClassBook
@@ -83,6 +83,8 @@ def edit(
         Exception: what an object's own reducer raises.
     """
     if len(base.edits) >= _MOST_EDITS or 2 * len(difference.gone) > base.count:
+        raise CannotEdit
+    if orders.of(look, roots):  # a set whose order an edit would not say
         raise CannotEdit
     said = [_said(each) for each in difference.edits]
     changed = {id(each.obj) for each in difference.edits}
@@ -232,6 +234,7 @@ def load(what: str, head: bytes, edits: Sequence[bytes], *rest: Any) -> Any:
     objects: dict[int, Any] = {}
     with damaged_if_it_raises(what):
         value = _load(Decoder(head, *rest), objects)
+        orders.restore(value)
         for each in edits:
             said, names, without = _load(_EditDecoder(objects, each, *rest), objects)
             for one in said:

@@ -82,6 +82,12 @@ def advance(
     return taken[0], _difference(taken[1]) if taken[1] is not None else None
 
 
+def arrange(obj: Any, size: int, places: list[int], removed: list[int]) -> bool:
+    """Put the elements of a set that was just loaded where they were (see `Places`); False if they cannot be there, or
+    without the extension. Runs no code of theirs."""
+    return native_arrange is not None and FAST and native_arrange(obj, size, places, removed)
+
+
 def _difference(found: tuple[Any, ...]) -> Difference:
     edits, *addresses = found
     return Difference([Edit(*edit) for edit in edits], *addresses)
@@ -112,13 +118,15 @@ native_snapshot: Take | None
 native_advance: Callable[..., Any] | None
 native_amend: Callable[..., Any] | None
 native_nested: Callable[..., Any] | None
+native_arrange: Callable[..., bool] | None
 try:
     from lambdakernel.state._graph import advance as native_advance
     from lambdakernel.state._graph import amend as native_amend
+    from lambdakernel.state._graph import arrange as native_arrange
     from lambdakernel.state._graph import nested as native_nested
     from lambdakernel.state._graph import snapshot as native_snapshot
 except ImportError:  # there was no compiler when it was installed, or it was built for another Python
-    native_snapshot = native_advance = native_amend = native_nested = None
+    native_snapshot = native_advance = native_amend = native_nested = native_arrange = None
 
 FAST = native_snapshot is not None and not _NO_EXTENSION
 """Whether the extension is used. A snapshot then costs about a tenth of a dump, and a check a hundredth; without it a

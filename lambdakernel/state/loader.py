@@ -13,7 +13,7 @@ import msgspec
 
 import kvs
 from lambdakernel.errors import ValueDamaged
-from lambdakernel.state import edits
+from lambdakernel.state import edits, orders
 from lambdakernel.state.ambient import is_held
 from lambdakernel.state.bindings import SHOWN, Bindings, is_output
 from lambdakernel.state.buffers import Buffers, Layers
@@ -132,7 +132,9 @@ class Loader:
             buffers = [self.buffers.map(*each, self._replica) for each in zip(layers, marks, strict=True)]
         except (kvs.KvsError, ValueError) as e:
             raise ValueDamaged(what, str(e)) from e
-        return self.decode(what, head, buffers, changes), layers
+        value = self.decode(what, head, buffers, changes)
+        orders.restore(value)
+        return value, layers
 
     def decode(self, what: str, head: bytes, buffers: Sequence[Any], changes: Sequence[bytes] = ()) -> Any:
         """The value in `head`, edited by `changes`, with what it refers to loaded as well.

@@ -54,6 +54,11 @@ class Difference(NamedTuple):
     shared_gone: list[int]
 
 
+Places = tuple[Any, int, list[int], list[int]]
+"""Of a set: itself, the size of its table, where its elements are in that if they were just added in the order in which
+it lists them, and where others were removed."""
+
+
 class ComparableSnapshot(Snapshot, Protocol):
     """What the extension takes."""
 
@@ -74,6 +79,11 @@ class ComparableSnapshot(Snapshot, Protocol):
 
     def numbers(self, memo: dict[int, tuple[int, Any]]) -> dict[int, int] | None:
         """By address, the places of those objects in a pickler's memo; None if one but the empty tuple has none."""
+
+    def disordered(self, roots: tuple[object, ...]) -> list[Places] | None:
+        """Of the sets that were met, those whose elements would be at other places once they were added anew, in the
+        order in which they are listed; of a snapshot that `amend` gave, only those that changed since its base. None if
+        something changed since."""
 
     def needs(self, most: int) -> tuple[list[Any], list[Any]] | None:
         """What must have a place in a pickler's memo for `write`: the class of each of these instances, one of every

@@ -35,6 +35,12 @@ PROGRAMS: dict[str, list[str]] = {
         "c[3] = 3",
         "print(a, b, c, a is b is c)",
     ],
+    "a set goes on listing its elements in its order": [
+        "s = {f'k{n}' for n in range(40)}\nfor n in range(0, 40, 3): s.discard(f'k{n}')\nunion = s | {1, (2, 'x')}",
+        "s.add('new'); s.discard('k1'); held = [frozenset(s), union]",
+        "print(s, union, held)",
+        "s.add('k0'); s.pop(); union.add('k0')\nprint(s, union, held)",
+    ],
     "a swap": ["a, b = [1], [2]", "a, b = b, a", "a.append(3)", "print(a, b)"],
     "deque, Counter, defaultdict, OrderedDict": [
         "from collections import *\nd=deque([1],maxlen=2); c=Counter('aab'); f=defaultdict(list); o=OrderedDict(b=1,a=2)",

@@ -55,6 +55,16 @@ def test_a_commit_that_is_no_cell_publishes_what_a_callback_changed(tmp_path: Pa
     assert [cell.number for cell in attached.cells] == [1]
 
 
+def test_none_in_place_of_an_object_that_died_is_written(tmp_path: Path) -> None:
+    def work(worker: Worker) -> tuple[str, ...]:
+        worker.run("class C: pass\nx = C(); y = {1}")
+        ran = worker.run("x = y = None")
+        assert ran.committed is not None
+        return ran.committed.written
+
+    assert sorted(with_worker(tmp_path, work)) == ["x", "y"]
+
+
 def test_only_what_changed_is_written(tmp_path: Path) -> None:
     ran = cold(
         tmp_path / "store", ["a = [1]; b = [2]; c = a", "b.append(len(a))", "a.append(1)", "x = 1", "x = 2; y = x"]

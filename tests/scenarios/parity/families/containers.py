@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.scenarios.parity.program import program
-from tests.scenarios.parity.reasons import SET_ORDER
 
 PROGRAMS = (
     program("nested lists and dicts", """
@@ -47,7 +46,7 @@ PROGRAMS = (
         words.add("lemon"); words.remove("fig")
         # %%
         print(list(words), words)
-    """, known=SET_ORDER),
+    """),
     program("heap and bisect", """
         import bisect, heapq
         heap, line = [], []
