@@ -24,11 +24,12 @@ import msgspec
 import xxhash
 
 import kvs
-from lambdakernel.state import attempts, codec, flat, orders
+from lambdakernel.state import attempts, decoding, flat, orders
 from lambdakernel.state.bases import Base, Numbers
 from lambdakernel.state.buffers import BlobSource
 from lambdakernel.state.classes import ClassBook
-from lambdakernel.state.codec import Decoder, Dump, Encoder, damaged_if_it_raises, refs_of
+from lambdakernel.state.codec import Dump, Encoder, refs_of
+from lambdakernel.state.decoding import Decoder, damaged_if_it_raises
 from lambdakernel.state.sharing import Memo
 from lambdakernel.state.snapshots import ComparableSnapshot, Difference, Edit
 from lambdakernel.state.units import Unit
@@ -230,7 +231,7 @@ def load(what: str, head: bytes, edits: Sequence[bytes], *rest: Any) -> Any:
         ValueDamaged: it cannot be loaded here; `what` names it.
     """
     if not edits:
-        return codec.load(what, head, *rest)
+        return decoding.load(what, head, *rest)
     objects: dict[int, Any] = {}
     with damaged_if_it_raises(what):
         value = _load(Decoder(head, *rest), objects)

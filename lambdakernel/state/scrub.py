@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from lambdakernel.state.changes import Detector
 from lambdakernel.state.classes import ClassBook, kind_of
-from lambdakernel.state.codec import Dump, dump, load, unmarked
+from lambdakernel.state.codec import Dump, dump, unmarked
+from lambdakernel.state.decoding import load
 from lambdakernel.state.here import Live
 
 _LIMIT = 20_000

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from lambdakernel.state.classes import ClassBook
-from lambdakernel.state.codec import dump, load
+from lambdakernel.state.codec import dump
+from lambdakernel.state.decoding import load
 from lambdakernel.state.lines import location_table, with_line_at
 from tests.state.cold import Worker, in_child
 

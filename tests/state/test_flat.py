@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from lambdakernel.state import codec, flat, graph
+from lambdakernel.state import decoding, flat, graph
 from lambdakernel.state.classes import ClassBook
 from lambdakernel.state.codec import Dump
 
@@ -58,7 +58,7 @@ def written(book: ClassBook | None = None, **names: Any) -> Dump | None:
 
 def loaded(found: Dump | None) -> dict[str, Any]:
     assert found is not None, "not written"
-    value = codec.load("it", found.head, [], {}, ClassBook(), lambda uid: P, str)
+    value = decoding.load("it", found.head, [], {}, ClassBook(), lambda uid: P, str)
     assert value["classes"] == {}
     names: dict[str, Any] = value["names"]
     return names
@@ -292,7 +292,7 @@ def test_places_are_those_of_the_memo_of_a_load() -> None:
     assert look is not None
     found = flat.dump(look, ["x"], {"x": value}, ClassBook())
     assert found is not None
-    decoder: Any = codec.Decoder(found[0].head, [], {}, ClassBook(), lambda uid: P, str)
+    decoder: Any = decoding.Decoder(found[0].head, [], {}, ClassBook(), lambda uid: P, str)
     there, memo = decoder.load()["names"]["x"], decoder.memo.copy()
     assert len(memo) == found[0].numbers
     assert memo[look.place(id(value))] is there

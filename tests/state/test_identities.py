@@ -13,7 +13,8 @@ import pytest
 
 from lambdakernel.state import Namespace
 from lambdakernel.state.classes import ClassBook
-from lambdakernel.state.codec import Dump, dump, load
+from lambdakernel.state.codec import Dump, dump
+from lambdakernel.state.decoding import load
 from lambdakernel.state.shown import shown_after
 from lambdakernel.state.specials import CannotMove
 from tests.state.cold import Worker, in_child
