@@ -24,7 +24,7 @@ from kvs.causal import Dot, Sibling, VersionVector
 from kvs.causal.register import surviving
 from kvs.errors import DamageWarning, NotAuthentic, StoreDamaged
 from kvs.tiers.news import News
-from kvs.tiers.node import CommitRow, LaneLog
+from kvs.tiers.node import CommitRow, EntryRow, LaneLog
 from kvs.upkeep import SETTLED_NS, Lost
 
 if TYPE_CHECKING:
@@ -201,9 +201,26 @@ class Joining:
             is_over_all = all(k.dot in entry.context and entry.dot not in k.context for k in known)
             self._index[key] = (entry,) if is_over_all else surviving([*known, entry])
         if self._lost:
-            mark = seal.key_mark(key)
-            if mark in self._lost and self._lost[mark].dot in entry.context:
-                del self._lost[mark]
+            self._find_again(key, entry)
+
+    def _find_again(self, key: bytes, entry: Sibling[int]) -> None:
+        """What was lost of `key` counts no more if `entry` has replaced it."""
+        mark = seal.key_mark(key)
+        if mark in self._lost and self._lost[mark].dot in entry.context:
+            del self._lost[mark]
+
+    def _replace(self, rows: list[EntryRow], dot: Dot, context: VersionVector, hlc: int) -> None:
+        """Take in what this replica wrote itself, which has seen all that there is."""
+        index, shown = self._index, self._shown
+        by_kind: dict[int, tuple[Sibling[int]]] = {}
+        for row in rows:
+            key, kind = row.key, row.kind
+            if kind not in by_kind:
+                by_kind[kind] = (Sibling(dot, context, hlc, kind),)
+            index[key] = by_kind[kind]
+            shown.pop(key, None)
+        for row in rows if self._lost else ():
+            self._find_again(row.key, by_kind[row.kind][0])
 
     def _refuse_lost(self, key: bytes) -> None:
         if self._lost and (lost := self._lost.get(seal.key_mark(key))):

@@ -7,17 +7,25 @@ written by later software: it is refused as such, and never taken for damage.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+import struct
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 
 from kvs import seal
 from kvs.causal import Dot
 from kvs.errors import StoreForeign
 from kvs.tiers.node import CommitRow, EntryRow
 
+Stored = tuple[bytes, int, bytes, bytes]
+"""What a row says of one key: the key, the kind, the payload, the blobs."""
+
 DELETED, INLINE, SPILLED = 0, 1, 2
 RECORD_FORMAT = 1
 MAC_SIZE = 32
 _KIND_BITS = 4
+_SIZE = struct.Struct("<Q").pack
+_ENTRY: Callable[[tuple[bytes, int, int, bytes, bytes, bytes]], EntryRow] = partial(tuple.__new__, EntryRow)
+"""An entry of its fields, for half of what its own constructor takes."""
 
 
 def record_version(kind: int) -> int:
@@ -37,22 +45,54 @@ def refuse_newer(what: str, kind: int) -> None:
 
 
 def entry_mac(key: bytes, dot: Dot, hlc: int, context: bytes, row: EntryRow) -> bytes:
-    head = b"e%d.%d.%d.%d" % (dot.replica, dot.counter, hlc, row.kind)
-    return seal.mac(key, (head, context, row.key, row.payload, row.blobs))
+    hasher = seal.begun(key).copy()
+    hasher.update(_entry_head(dot, hlc, context, row.kind) + _joined(row.key, row.payload, row.blobs))
+    return hasher.digest()
+
+
+def sealed_entries(key: bytes, dot: Dot, hlc: int, context: bytes, entries: Iterable[Stored]) -> list[EntryRow]:
+    """The rows of one commit, with the codes that make them authentic."""
+    heads: dict[int, bytes] = {}
+    begun, n, rows = seal.begun(key), dot.counter, []
+    for name, kind, payload, blobs in entries:
+        if kind not in heads:
+            heads[kind] = _entry_head(dot, hlc, context, kind)
+        hasher = begun.copy()
+        hasher.update(b"".join((
+            heads[kind], _SIZE(len(name)), name, _SIZE(len(payload)), payload, _SIZE(len(blobs)), blobs
+        )))  # fmt: skip
+        rows.append(_ENTRY((name, n, kind, payload, blobs, hasher.digest())))
+    return rows
+
+
+def _entry_head(dot: Dot, hlc: int, context: bytes, kind: int) -> bytes:
+    """What all entries of a commit that are of one kind have in common."""
+    head = b"e%d.%d.%d.%d" % (*dot, hlc, kind)
+    return b"".join((_SIZE(len(head)), head, _SIZE(len(context)), context))
+
+
+def _joined(one: bytes, two: bytes, three: bytes) -> bytes:
+    """The parts as `seal.mac` takes them."""
+    return b"".join((_SIZE(len(one)), one, _SIZE(len(two)), two, _SIZE(len(three)), three))
 
 
 def commit_mac(key: bytes, lane: int, row: CommitRow) -> bytes:
-    return seal.mac(key, (b"c%d.%d.%d" % (lane, row.n, row.hlc), row.context, row.marks))
+    hasher = seal.begun(key).copy()
+    hasher.update(_joined(b"c%d.%d.%d" % (lane, row.n, row.hlc), row.context, row.marks))
+    return hasher.digest()
 
 
 def note_mac(key: bytes, lane: int, row: CommitRow) -> bytes:
     """Apart from the commit's own: a damaged note costs an entry of the log, and none of the keys."""
-    return seal.mac(key, (b"n%d.%d.%d" % (lane, row.n, row.hlc), row.note))
+    head, note = b"n%d.%d.%d" % (lane, row.n, row.hlc), row.note
+    hasher = seal.begun(key).copy()
+    hasher.update(b"".join((_SIZE(len(head)), head, _SIZE(len(note)), note)))
+    return hasher.digest()
 
 
 def sealed(key: bytes, lane: int, row: CommitRow) -> CommitRow:
     """The commit with the codes that make it authentic in `lane`."""
-    return row._replace(mac=commit_mac(key, lane, row) + note_mac(key, lane, row))
+    return CommitRow(*row[:5], commit_mac(key, lane, row) + note_mac(key, lane, row))
 
 
 def is_authentic_commit(key: bytes, lane: int, row: CommitRow) -> bool:

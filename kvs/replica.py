@@ -224,33 +224,37 @@ class Replica(Joining, Recalling, Upkeep, Verbs):
             if self._logs[lane].is_checkpoint_overdue:
                 self.sync()
             dot = Dot(lane, self._seen.get(lane, 0) + 1)
-            hlc, context = self._clock.tick(), self._vector.to_bytes()
-            rows = [self._entry_row(key, dot, hlc, context, value) for key, value in writes.items()]
+            hlc, vector = self._clock.tick(), self._vector
+            context = vector.to_bytes()
+            limit = self._settings.inline_limit_bytes
+            stored = [
+                (key, INLINE, value[0], b"")
+                if value is not None and not value[1] and len(value[0]) <= limit
+                else (key, *self._stored(value))
+                for key, value in writes.items()
+            ]
+            rows = records.sealed_entries(self._key, dot, hlc, context, stored)
             if self._settings.durability == "disk":
                 self._blobs.sync()
-            marks = b"".join(map(seal.key_mark, writes))
+            marks = b"".join(map(seal.known_mark, writes))
             commit = CommitRow(dot.counter, hlc, context, note, marks, b"")
             self._logs[lane].append(records.sealed(self._key, lane, commit), rows)
-            self._commits[dot] = (hlc, self._vector)
+            self._commits[dot] = (hlc, vector)
             self._seen[lane] = dot.counter
-            for row in rows:
-                self._add(row.key, Sibling(dot, self._vector, hlc, row.kind))
-            self._vector = self._vector.advanced(dot)
+            self._replace(rows, dot, vector, hlc)
+            self._vector = vector.advanced(dot)
             self._logs[lane].tell(self._news)
             self._unpublished_ns = NEVER
             return dot
 
-    def _entry_row(self, key: bytes, dot: Dot, hlc: int, context: bytes, value: Value | None) -> EntryRow:
-        refs: tuple[BlobRef, ...]
+    def _stored(self, value: Value | None) -> tuple[int, bytes, bytes]:
+        """The kind, the payload and the blobs of the row that says so."""
         if value is None:
-            kind, payload, refs = DELETED, b"", ()
-        elif len(value.payload) <= self._settings.inline_limit_bytes:
-            kind, payload, refs = INLINE, value.payload, value.blobs
-        else:
-            kind, payload, refs = SPILLED, b"", (self.put_blob(value.payload), *value.blobs)
-        blobs = refs_to_bytes(refs)
-        code = records.entry_mac(self._key, dot, hlc, context, EntryRow(key, dot.counter, kind, payload, blobs, b""))
-        return EntryRow(key, dot.counter, kind, payload, blobs, code)
+            return DELETED, b"", b""
+        payload, refs = value
+        if len(payload) <= self._settings.inline_limit_bytes:
+            return INLINE, payload, refs_to_bytes(refs)
+        return SPILLED, b"", refs_to_bytes((self.put_blob(payload), *refs))
 
     def _authentic(self, dot: Dot, row: EntryRow) -> EntryRow:
         what = f"key {row.key!r} of space {self._name!r} (commit {dot})"
