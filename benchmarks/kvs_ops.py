@@ -1,6 +1,6 @@
 """What the store's operations cost beside LMDB, SQLite, diskcache, Redis and shared memory, in one run, in turn.
 
-    python benchmarks/kvs_ops.py [--quick] [--seed N] [--large MB] [--keys N] [--repeats N] [--seconds S]
+    python benchmarks/kvs_ops.py [--quick] [--only PART] [--seed N] [--large MB] [--keys N] [--repeats N] [--seconds S]
 
 Each row runs the same operation on every store in turn, the order drawn anew each round, and prints the median and the
 99th percentile of one operation, and the median over that of the best peer (above 1: slower). Reads that are shorter
@@ -300,6 +300,8 @@ def _mixing(keys: Sequence[bytes], go_on: Callable[[], bool], store: Any) -> tup
     return us, time.monotonic() - start
 
 
+SECTIONS = (reads_and_writes, large, commits, joins, attach, mixes)
+
 # -- goals
 
 
@@ -310,6 +312,8 @@ def goals(bench: Bench, plan: Plan) -> None:
     print("\ngoals")
 
     def faster(title: str, peers: str, least: float, ours: str = US) -> None:
+        if title not in figures:
+            return
         row, by_rate = figures[title], title == join
         names = [name for name in row if name.startswith(peers) and not name.endswith("an entry")]
         if not names:
@@ -335,11 +339,13 @@ def goals(bench: Bench, plan: Plan) -> None:
     faster(join, "LMDB, read", 20)
     faster(join, "SQLite", 20)
     faster(join, "Redis", 5)
-    below("read beside 4 joining writers, p99", figures["read beside 4 joining writers"][US][1], 1000, "us")
-    below(f"handle, {size}", figures[f"handle, {size}"][US][0], 50, "us")
-    row = figures[f"publish, {size}"]
-    below(f"publish, {size}, of a plain file write", row[US][0] / row["plain file"][0], 1.15, "x")
-    below(f"attach to {plan.keys} keys", figures[f"attach to {plan.keys} keys"][US][0], 1000, "us")
+    if join in figures:
+        below("read beside 4 joining writers, p99", figures["read beside 4 joining writers"][US][1], 1000, "us")
+    if row := figures.get(f"publish, {size}"):
+        below(f"handle, {size}", figures[f"handle, {size}"][US][0], 50, "us")
+        below(f"publish, {size}, of a plain file write", row[US][0] / row["plain file"][0], 1.15, "x")
+    if row := figures.get(f"attach to {plan.keys} keys"):
+        below(f"attach to {plan.keys} keys", row[US][0], 1000, "us")
 
 
 def main() -> None:
@@ -348,6 +354,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="draws the order of stores, and the keys (default 1)")
     parser.add_argument("--large", type=float, help="MB of the large value (default 100)")
     parser.add_argument("--keys", type=int, help="keys to attach to (default 100000)")
+    parser.add_argument("--only", choices=[section.__name__ for section in SECTIONS], help="one part of it")
     parser.add_argument("--repeats", type=int, help="of a row of one process (default 2000)")
     parser.add_argument("--seconds", type=float, help="of each row of several processes (default 2)")
     given = parser.parse_args()
@@ -382,8 +389,9 @@ def main() -> None:
             redis_disk=sockets[1],
         )
         bench = Bench(given.seed)
-        for section in (reads_and_writes, large, commits, joins, attach, mixes):
-            section(bench, plan)
+        for section in SECTIONS:
+            if given.only in (None, section.__name__):
+                section(bench, plan)
         goals(bench, plan)
 
 

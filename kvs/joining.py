@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from kvs import records, seal
 from kvs.causal import Dot, Sibling, VersionVector
-from kvs.causal.register import surviving
+from kvs.causal.register import with_write
 from kvs.errors import DamageWarning, NotAuthentic, StoreDamaged
 from kvs.tiers.news import News
 from kvs.tiers.node import CommitRow, EntryRow, LaneLog
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 _EMPTY: tuple[()] = ()
 _NOTHING: frozenset[bytes] = frozenset()
+_MANY = 1000
+"""Of keys in one join: each of them is likely to come once."""
+_Write = tuple[Dot, VersionVector, int]
+"""A commit as the siblings of its rows begin: its name, what its writer had seen, its time."""
 
 
 class Joining:
@@ -51,9 +55,10 @@ class Joining:
     _logs: dict[int, LaneLog]
     _seen: dict[int, int]
     _versions: dict[int, int]
-    _commits: dict[Dot, tuple[int, VersionVector]]
+    _commits: dict[Dot, tuple[int, bytes]]
     _index: dict[bytes, tuple[Sibling[int], ...]]
     _shown: dict[bytes, tuple[Version, ...]]
+    _outdated: dict[bytes, tuple[Version, ...]]
     _vector: VersionVector
     _needed: VersionVector
     _lost: dict[bytes, Lost]
@@ -109,6 +114,7 @@ class Joining:
     def _leave_out(self, lane: int, error: StoreDamaged) -> None:
         self._unreadable[lane] = error
         self._shown.clear()
+        self._outdated.clear()
         if (log := self._logs.pop(lane, None)) is not None:
             log.close()
         warnings.warn(f"space {self._name!r} is read without lane {lane}: {error}", DamageWarning, stacklevel=2)
@@ -148,16 +154,15 @@ class Joining:
         commits, rows = log.since(since)
         if not commits and not rows:
             return set()
-        marks = self._learn(lane, commits)
-        writes = {row.n: (dot, *self._commits[dot]) for row in commits if (dot := Dot(lane, row.n)) in self._commits}
-        top = _highest(since, commits, rows, {*writes})
+        marks, writes = self._learn(lane, commits)
+        top = _highest(since, commits, rows, writes.keys())
+        mark_of = seal.known_mark if len(rows) < _MANY else seal.key_mark
         changed = set()
         for key, n, kind in rows:
-            mark = seal.key_mark(key)
+            mark = mark_of(key)
             written = marks.pop(mark, None)
             if written == n:
-                dot, hlc, context = writes[n]
-                self._add(key, Sibling(dot, context, hlc, kind))
+                self._add(key, Sibling(*writes[n], kind))
             else:
                 self._lose(mark, Lost(Dot(lane, max(written or 0, min(n, top))), key))
             changed.add(key)
@@ -167,19 +172,24 @@ class Joining:
         self._vector = self._vector.advanced(Dot(lane, top))
         return changed
 
-    def _learn(self, lane: int, commits: list[CommitRow]) -> dict[bytes, int]:
-        """Take in the authentic ones of `commits`; for each mark of a key, the newest of them that wrote it."""
+    def _learn(self, lane: int, commits: list[CommitRow]) -> tuple[dict[bytes, int], dict[int, _Write]]:
+        """Take in the authentic of `commits`: for each mark of a key the newest of them that wrote it, and all of them."""
         newest: dict[bytes, int] = {}
-        context = VersionVector()
+        writes: dict[int, _Write] = {}
+        context, latest, size = VersionVector(), 0, seal.MARK_SIZE
         for row in commits:
             if self._is_authentic(lane, row):
-                context = VersionVector.from_bytes(row.context)
-                self._commits[Dot(lane, row.n)] = (row.hlc, context)
-                self._clock.see(row.hlc)
-                for at in range(0, len(row.marks), seal.MARK_SIZE):
-                    newest[row.marks[at : at + seal.MARK_SIZE]] = row.n
+                n, hlc, marks = row.n, row.hlc, row.marks
+                context, dot = VersionVector.from_bytes(row.context), Dot(lane, n)
+                self._commits[dot] = (hlc, row.context)
+                writes[n] = dot, context, hlc
+                if hlc > latest:
+                    latest = hlc
+                for at in range(0, len(marks), size):
+                    newest[marks[at : at + size]] = n
+        self._clock.see(latest)
         self._needed = self._needed.join(context)  # a later context holds every earlier one of its lane
-        return newest
+        return newest, writes
 
     def _is_authentic(self, lane: int, row: CommitRow) -> bool:
         return records.is_authentic_commit(self._key, lane, row)
@@ -197,11 +207,15 @@ class Joining:
         if known is None:
             self._index[key] = (entry,)
         else:
-            self._shown.pop(key, None)
-            is_over_all = all(k.dot in entry.context and entry.dot not in k.context for k in known)
-            self._index[key] = (entry,) if is_over_all else surviving([*known, entry])
+            self._outdate(key)
+            self._index[key] = with_write(known, entry)
         if self._lost:
             self._find_again(key, entry)
+
+    def _outdate(self, key: bytes) -> None:
+        """What was shown of `key` is not all of it any more, but may be part of it."""
+        if (versions := self._shown.pop(key, None)) is not None:
+            self._outdated[key] = versions
 
     def _find_again(self, key: bytes, entry: Sibling[int]) -> None:
         """What was lost of `key` counts no more if `entry` has replaced it."""
@@ -232,7 +246,7 @@ class Joining:
             raise StoreDamaged(error.path, error.why)
 
 
-def _highest(since: int, commits: list[CommitRow], rows: list[tuple[bytes, int, int]], good: set[int]) -> int:
+def _highest(since: int, commits: list[CommitRow], rows: list[tuple[bytes, int, int]], good: Collection[int]) -> int:
     """The newest commit of a lane, damaged ones included, so that no number is ever given twice.
 
     A damaged row may show any number: those that the count of damaged rows cannot explain are not believed.

@@ -31,7 +31,7 @@ class Recalling:
     _lock: threading.RLock
     _logs: dict[int, LaneLog]
     _seen: dict[int, int]
-    _commits: dict[Dot, tuple[int, VersionVector]]
+    _commits: dict[Dot, tuple[int, bytes]]
 
     if TYPE_CHECKING:  # what `Replica` does
 
@@ -89,4 +89,6 @@ class Recalling:
             if row is None:
                 raise LookupError(key)
             row, (hlc, context) = self._authentic(dot, row), self._commits[dot]
-            return None if row.kind == DELETED else Version(dot, context, hlc, self._value(row))
+            if row.kind == DELETED:
+                return None
+            return Version(dot, VersionVector.from_bytes(context), hlc, self._value(row))

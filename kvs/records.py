@@ -8,7 +8,7 @@ written by later software: it is refused as such, and never taken for damage.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from kvs import seal
@@ -39,7 +39,7 @@ def refuse_newer(what: str, kind: int) -> None:
     Raises:
         StoreForeign: its layout, or its kind, is of a later version.
     """
-    if record_version(kind) != RECORD_FORMAT or kind not in (DELETED, INLINE, SPILLED):
+    if not DELETED <= kind <= SPILLED:
         found = f"{record_version(kind)}.{kind & ((1 << _KIND_BITS) - 1)}"
         raise StoreForeign.newer(what, found, f"{RECORD_FORMAT}.{SPILLED}")
 
@@ -96,8 +96,10 @@ def sealed(key: bytes, lane: int, row: CommitRow) -> CommitRow:
 
 
 def is_authentic_commit(key: bytes, lane: int, row: CommitRow) -> bool:
-    """Whether it was written by who holds the key, but for its note."""
-    if not _is_formed((row.n, row.hlc), (row.context, row.marks, row.mac)):
+    """Whether it was written by who holds the key, but for its note. A damaged row may hold anything of any type."""
+    if type(row.n) is not int or type(row.hlc) is not int:
+        return False
+    if type(row.context) is not bytes or type(row.marks) is not bytes or type(row.mac) is not bytes:
         return False
     return seal.same(row.mac[:MAC_SIZE], commit_mac(key, lane, row))
 
@@ -116,7 +118,9 @@ def is_authentic_entry(key: bytes, lane: int, commit: CommitRow, row: EntryRow) 
 
 
 def is_authentic_entry_of(key: bytes, dot: Dot, hlc: int, context: bytes, row: EntryRow) -> bool:
-    if not _is_formed((row.kind,), (row.key, row.payload, row.blobs, row.mac)):
+    if type(row.kind) is not int or type(row.key) is not bytes or type(row.payload) is not bytes:
+        return False
+    if type(row.blobs) is not bytes or type(row.mac) is not bytes:
         return False
     return seal.same(row.mac, entry_mac(key, dot, hlc, context, row))
 
@@ -132,8 +136,3 @@ def gaps(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
         if n > before + 1:
             yield before + 1, n - 1
         before = n
-
-
-def _is_formed(numbers: Collection[object], parts: Collection[object]) -> bool:
-    """A damaged row may hold anything of any type."""
-    return all(isinstance(n, int) for n in numbers) and all(isinstance(part, bytes) for part in parts)

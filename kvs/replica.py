@@ -76,9 +76,10 @@ class Replica(Joining, Recalling, Upkeep, Verbs):
         self._logs: dict[int, LaneLog] = {}
         self._seen: dict[int, int] = {}
         self._versions: dict[int, int] = {}
-        self._commits: dict[Dot, tuple[int, VersionVector]] = {}
+        self._commits: dict[Dot, tuple[int, bytes]] = {}
         self._index: dict[bytes, tuple[Sibling[int], ...]] = {}
         self._shown: dict[bytes, tuple[Version, ...]] = {}
+        self._outdated: dict[bytes, tuple[Version, ...]] = {}
         self._shown_nbytes = 0
         self._vector = VersionVector()
         self._needed = VersionVector()
@@ -157,20 +158,30 @@ class Replica(Joining, Recalling, Upkeep, Verbs):
             self._refuse_lost(key)
             if self._unreadable and key not in self._index:
                 self._refuse_unreadable(min(self._unreadable))
-            rows = ((sibling, self._row(key, sibling.dot)) for sibling in self._index.get(key, _EMPTY))
-            found = [(s, self._authentic(s.dot, row)) for s, row in rows]
-            versions = tuple(
-                Version(s.dot, s.context, s.hlc, self._value(row)) for s, row in found if row.kind != DELETED
-            )
-            if versions and all(row.kind != SPILLED for _, row in found):
-                self._keep(key, versions)
-            return versions
+            before = self._outdated.pop(key, _EMPTY)
+            known = {version.dot: version for version in before} if before else None
+            versions, is_small = [], True
+            for sibling in self._index.get(key, _EMPTY):
+                dot = sibling.dot
+                version = known.get(dot) if known else None
+                if version is None:
+                    row = self._authentic(dot, self._row(key, dot))
+                    if row.kind == DELETED:
+                        continue
+                    is_small = is_small and row.kind != SPILLED
+                    version = Version(dot, sibling.context, sibling.hlc, self._value(row))
+                versions.append(version)
+            found = tuple(versions)
+            if found and is_small:
+                self._keep(key, found)
+            return found
 
     def _keep(self, key: bytes, versions: tuple[Version, ...]) -> None:
         """For the next read. Who joins a write of the key drops it before the lock is free, so a cut stays one."""
         self._shown_nbytes += sum(len(version.value.payload) + _SHOWN_COST for version in versions)
         if self._shown_nbytes > _SHOWN_NBYTES:
             self._shown.clear()
+            self._outdated.clear()
             self._shown_nbytes = 0
         self._shown[key] = versions
 
@@ -196,7 +207,7 @@ class Replica(Joining, Recalling, Upkeep, Verbs):
         return row
 
     def _value(self, row: EntryRow) -> Value:
-        refs = refs_from_bytes(row.blobs)
+        refs = refs_from_bytes(row.blobs) if row.blobs else _EMPTY
         if row.kind == INLINE:
             return Value(row.payload, refs)
         return Value(self._blobs.read(refs[0]), refs[1:])
@@ -239,7 +250,7 @@ class Replica(Joining, Recalling, Upkeep, Verbs):
             marks = b"".join(map(seal.known_mark, writes))
             commit = CommitRow(dot.counter, hlc, context, note, marks, b"")
             self._logs[lane].append(records.sealed(self._key, lane, commit), rows)
-            self._commits[dot] = (hlc, vector)
+            self._commits[dot] = (hlc, context)
             self._seen[lane] = dot.counter
             self._replace(rows, dot, vector, hlc)
             self._vector = vector.advanced(dot)
@@ -257,12 +268,12 @@ class Replica(Joining, Recalling, Upkeep, Verbs):
         return SPILLED, b"", refs_to_bytes((self.put_blob(payload), *refs))
 
     def _authentic(self, dot: Dot, row: EntryRow) -> EntryRow:
-        what = f"key {row.key!r} of space {self._name!r} (commit {dot})"
         known = self._commits.get(dot)
-        if known and records.is_authentic_entry_of(self._key, dot, known[0], known[1].to_bytes(), row):
-            records.refuse_newer(what, row.kind)
-            return row
-        raise NotAuthentic(what)
+        if known is None or not records.is_authentic_entry_of(self._key, dot, *known, row):
+            raise NotAuthentic(f"key {row.key!r} of space {self._name!r} (commit {dot})")
+        if not DELETED <= row.kind <= SPILLED:
+            records.refuse_newer(f"key {row.key!r} of space {self._name!r} (commit {dot})", row.kind)
+        return row
 
     def put_blob(self, data: bytes | bytearray | memoryview) -> BlobRef:
         """Store a large value; one that is already there is not written again. Name it in a `Value` that you publish.
@@ -368,6 +379,7 @@ class Replica(Joining, Recalling, Upkeep, Verbs):
             log.close()
         self._logs.clear()
         self._shown.clear()
+        self._outdated.clear()
         self._news.close()
         self._pin.drop()
 
