@@ -42,6 +42,7 @@ class Ours:
         self.replica = self.space.replica()
         self._own: dict[int, Max[int]] = {}
         self._map: dict[int, Max[int]] = {}
+        self._seen = kvs.VersionVector()
 
     def get(self, key: bytes) -> bytes:
         self.replica.refresh()
@@ -58,11 +59,14 @@ class Ours:
         self.replica.publish({b"map/%d" % entry: kvs.Value(self._own[entry].encode())})
 
     def joined(self) -> dict[int, int]:
-        changed = self.replica.refresh() if self._map else self.replica.keys(b"map/") or self.replica.refresh()
-        for key in changed:
+        """Of what was joined before nothing is read again: a version that was seen is in the map already."""
+        seen = self._seen
+        for key in self.replica.refresh() if seen.size() else {*self.replica.refresh(), *self.replica.keys(b"map/")}:
             entry = int(key[4:])
             for version in self.replica.get(key):
-                self._map[entry] = self._map.get(entry, Max()) | decode(version.value.payload, Max)
+                if version.dot not in seen:
+                    self._map[entry] = self._map.get(entry, Max()) | decode(version.value.payload, Max)
+        self._seen = self.replica.vector
         return {entry: value.value or 0 for entry, value in self._map.items()}
 
     def close(self) -> None:
