@@ -7,6 +7,7 @@ Theory of operation
   the rows that are there: a row that went missing, or whose commit was damaged, makes its key *lost*. Reading a lost
   key is an error until somebody writes it again, never the older value that lies below.
 - Whoever commits says so in the news of the space. While there are none, nothing is asked of any lane.
+- Of a lane that is large, a new replica reads the newest part only (`kvs.unread`).
 - A lane whose file cannot be read is left out with a warning. A key that no other lane has is then refused, since the
   unreadable one may have it.
 """
@@ -25,6 +26,7 @@ from kvs.causal.register import with_write
 from kvs.errors import DamageWarning, NotAuthentic, StoreDamaged
 from kvs.tiers.news import News
 from kvs.tiers.node import CommitRow, EntryRow, LaneLog
+from kvs.unread import Unread
 from kvs.upkeep import SETTLED_NS, Lost
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ _Write = tuple[Dot, VersionVector, int]
 """A commit as the siblings of its rows begin: its name, what its writer had seen, its time."""
 
 
-class Joining:
+class Joining(Unread):
     """See the module. `Replica` has the state, which is named here, and is the only one to extend this."""
 
     _name: str
@@ -65,6 +67,7 @@ class Joining:
     _gone: list[tuple[int, int, int]]
     _unreadable: dict[int, StoreDamaged]
     _lanes_mtime: int
+    _is_new: bool
     _pin: Pin
 
     if TYPE_CHECKING:  # what `Replica` does
@@ -89,6 +92,7 @@ class Joining:
                 changed |= self._join_lanes()
                 if self._vector == before:
                     self._give_up_tails()
+            self._is_new = False
             self._pin.move(self._vector)
             news.heard(look)
             self._tell(changed)
@@ -115,6 +119,8 @@ class Joining:
         self._unreadable[lane] = error
         self._shown.clear()
         self._outdated.clear()
+        if (index := self._unread.pop(lane, None)) is not None:
+            index.close()
         if (log := self._logs.pop(lane, None)) is not None:
             log.close()
         warnings.warn(f"space {self._name!r} is read without lane {lane}: {error}", DamageWarning, stacklevel=2)
@@ -150,10 +156,23 @@ class Joining:
         self._lanes_mtime = mtime if settled and not missing else -1
 
     def _join_lane(self, lane: int, log: LaneLog) -> set[bytes]:
+        if self._is_new and lane not in self._seen:
+            self._pass_over(lane, log)
         since = self._seen.setdefault(lane, 0)
         commits, rows = log.since(since)
         if not commits and not rows:
             return set()
+        if lane == self._lane:
+            self._unsealed = len(rows)
+        changed, top = self._take(lane, since, commits, rows)
+        self._seen[lane] = top
+        self._vector = self._vector.advanced(Dot(lane, top))
+        return changed
+
+    def _take(
+        self, lane: int, since: int, commits: list[CommitRow], rows: list[tuple[bytes, int, int]]
+    ) -> tuple[set[bytes], int]:
+        """Join the commits of a lane that come after `since`: the keys that changed, and the newest of the commits."""
         marks, writes = self._learn(lane, commits)
         top = _highest(since, commits, rows, writes.keys())
         mark_of = seal.known_mark if len(rows) < _MANY else seal.key_mark
@@ -168,12 +187,10 @@ class Joining:
             changed.add(key)
         for mark, n in marks.items():
             self._lose(mark, Lost(Dot(lane, n), b""))
-        self._seen[lane] = top
-        self._vector = self._vector.advanced(Dot(lane, top))
-        return changed
+        return changed, top
 
     def _learn(self, lane: int, commits: list[CommitRow]) -> tuple[dict[bytes, int], dict[int, _Write]]:
-        """Take in the authentic of `commits`: for each mark of a key the newest of them that wrote it, and all of them."""
+        """Take in the authentic of `commits`; for each mark of a key the newest that wrote it, and all of them."""
         newest: dict[bytes, int] = {}
         writes: dict[int, _Write] = {}
         context, latest, size = VersionVector(), 0, seal.MARK_SIZE
@@ -196,6 +213,7 @@ class Joining:
 
     def _lose(self, mark: bytes, lost: Lost) -> None:
         """Remember that a write is damaged, unless one that we know has replaced it."""
+        self._read_all()  # it may be one of any lane
         keys = [lost.key] if lost.key else [key for key in self._index if seal.key_mark(key) == mark]
         for key in keys:
             self._shown.pop(key, None)

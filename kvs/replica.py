@@ -16,23 +16,25 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from kvs import records, seal
 from kvs.causal import Dot, Sibling, VersionVector
 from kvs.clock import HybridClock
-from kvs.errors import LaneLost, NotAuthentic, ReadOnlyReplica, StoreDamaged, StoreUnusable
+from kvs.errors import LaneLost, NotAuthentic, ReadOnlyReplica, StoreDamaged
 from kvs.joining import Joining
+from kvs.key_index import KeyIndex
 from kvs.pins import NEVER, Pin
 from kvs.recalling import Recalling
 from kvs.records import DELETED, INLINE, SPILLED
 from kvs.recovery import ALL, SyncMark
 from kvs.settings import Settings
+from kvs.syncing import Syncing
 from kvs.tiers.blobs import BlobRef, Blobs, refs_from_bytes, refs_to_bytes
 from kvs.tiers.news import News
-from kvs.tiers.node import CommitRow, EntryRow, LaneLog, sync_folder, translated
+from kvs.tiers.node import CommitRow, EntryRow, LaneLog
+from kvs.unread import SEAL_PART_AT_CLOSE
 from kvs.upkeep import Lost, Upkeep
 from kvs.verbs import Verbs
 from kvs.version import Commit, Value, Version
@@ -51,7 +53,7 @@ _SHOWN_COST = 500
 """Bytes that a version takes besides its payload."""
 
 
-class Replica(Joining, Recalling, Upkeep, Verbs):
+class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
     """See the module. Safe to use from several threads; each call is atomic."""
 
     def __init__(
@@ -87,6 +89,10 @@ class Replica(Joining, Recalling, Upkeep, Verbs):
         self._gone: list[tuple[int, int, int]] = []
         self._unreadable: dict[int, StoreDamaged] = {}
         self._lanes_mtime = -1
+        self._is_new = True
+        self._unread: dict[int, KeyIndex] = {}
+        self._found: set[bytes] = set()
+        self._unsealed = 0
         self._is_placed = False
         self._unpublished_ns = NEVER
         self._watches: WeakSet[Watch] = WeakSet()
@@ -155,13 +161,14 @@ class Replica(Joining, Recalling, Upkeep, Verbs):
 
     def _read(self, key: bytes) -> tuple[Version, ...]:
         with self._lock:
+            siblings = self._siblings(key)
             self._refuse_lost(key)
-            if self._unreadable and key not in self._index:
+            if self._unreadable and not siblings:
                 self._refuse_unreadable(min(self._unreadable))
             before = self._outdated.pop(key, _EMPTY)
             known = {version.dot: version for version in before} if before else None
             versions, is_small = [], True
-            for sibling in self._index.get(key, _EMPTY):
+            for sibling in siblings:
                 dot = sibling.dot
                 version = known.get(dot) if known else None
                 if version is None:
@@ -188,13 +195,14 @@ class Replica(Joining, Recalling, Upkeep, Verbs):
     def keys(self, prefix: bytes = b"") -> list[bytes]:
         """Keys that are written and not deleted, sorted; damaged ones, which `get` refuses, are among them."""
         with self._lock:
+            self._read_all()
             found = {key for key in self._index if key.startswith(prefix) and not self._is_deleted(key)}
             found |= {lost.key for lost in self._lost.values() if lost.key and lost.key.startswith(prefix)}
             return sorted(found)
 
     def dots(self, key: bytes) -> tuple[Dot, ...]:
         """Which writes `get` would return, without reading them; deletions too."""
-        return tuple(sibling.dot for sibling in self._index.get(key, _EMPTY))
+        return tuple(sibling.dot for sibling in self._siblings(key))
 
     def _is_deleted(self, key: bytes) -> bool:
         return all(sibling.value == DELETED for sibling in self._index[key])
@@ -253,6 +261,7 @@ class Replica(Joining, Recalling, Upkeep, Verbs):
             self._commits[dot] = (hlc, context)
             self._seen[lane] = dot.counter
             self._replace(rows, dot, vector, hlc)
+            self._unsealed += len(rows)
             self._vector = vector.advanced(dot)
             self._logs[lane].tell(self._news)
             self._unpublished_ns = NEVER
@@ -303,56 +312,6 @@ class Replica(Joining, Recalling, Upkeep, Verbs):
         """
         return self._blobs.read(ref)
 
-    def sync(self, level: str = "disk", *, deadline_s: float = 60.0) -> None:
-        """Bring what was published so far to a level: `disk` (a power loss takes nothing) or `object` (all that this
-        machine published to the space is in the store's cold tier too, so the loss of the machine takes nothing).
-
-        At `disk`, blobs are flushed, then the log that names them; a long log is then moved to its database, which a
-        `publish` would else have to wait for one day. Only `object` has a deadline.
-
-        Raises:
-            StoreUnusable: it could not be flushed, call it again; or the store has no cold tier.
-            TierUnreachable: the deadline came first. TierRefused, LaneLost: see `Mirror.push`.
-            ValueError: there is no such level.
-        """
-        if level not in ("disk", "object"):
-            raise ValueError(f"level is {level!r}. Give 'disk' or 'object'.")
-        if level == "object" and self._cold is None:
-            raise StoreUnusable(
-                self._directory, "it has no cold tier", 'Open the store with cold="s3://bucket/prefix".'
-            )
-        last = self._seen.get(self._lane, 0) if self._lane is not None else 0
-        self._blobs.sync()
-        self._hold_no_longer()
-        if self._lane is not None:
-            self._sync_place()
-            self._logs[self._lane].sync()
-            if self._settings.durability != "disk":
-                self._mark.write(last)
-            if self._logs[self._lane].is_checkpoint_due:
-                self._logs[self._lane].checkpoint()  # it flushes rows: what they name went first
-        if level == "object" and self._cold is not None:
-            from kvs.mirror import Mirror  # here: only a store with a cold tier needs it
-
-            with self._lock:
-                self._mirror = self._mirror or Mirror(self._directory, self._key, self._cold)
-            self._mirror.push(deadline_s=deadline_s)
-
-    def _hold_no_longer(self) -> None:
-        """Let collectors have what was put, if it was published. Not in every publish, of which it would be a part."""
-        with self._lock:
-            if self._unpublished_ns == NEVER:
-                self._pin.hold(NEVER)
-
-    def _sync_place(self) -> None:
-        """Flush the names of the directories that lead to this lane, once."""
-        if not self._is_placed:
-            space = self._directory
-            for folder in (f"{space}/lanes/{self._lane}", f"{space}/lanes", f"{space}/blobs", space):
-                translated(folder, partial(sync_folder, folder))
-            translated(space, partial(sync_folder, os.path.dirname(space)))
-            self._is_placed = True
-
     @property
     def _pins(self) -> str:
         return f"{self._directory}/pins"
@@ -371,6 +330,7 @@ class Replica(Joining, Recalling, Upkeep, Verbs):
             try:
                 if self._lane in self._logs and os.getpid() == self._pid:
                     self._blobs.sync()  # the last one to close a log checkpoints it, and that flushes rows
+                    self._seal_keys(SEAL_PART_AT_CLOSE, is_last=True)
             finally:
                 self._close_files()
 
@@ -378,6 +338,7 @@ class Replica(Joining, Recalling, Upkeep, Verbs):
         for log in self._logs.values():
             log.close()
         self._logs.clear()
+        self._close_unread()
         self._shown.clear()
         self._outdated.clear()
         self._news.close()

@@ -14,7 +14,7 @@ FORMAT = 2
 _OLDEST = 1
 _NO_VERSION = 10_000
 """Formats from this number on are flipped bits."""
-_BUSY_MS = 2000
+_BUSY_S = 2.0
 SAY_FORMAT = f"pragma user_version={FORMAT}"
 COMMIT_COLUMNS = "n, hlc, context, note, marks, mac"
 ENTRY_COLUMNS = "key, n, kind, payload, blobs, mac"
@@ -61,9 +61,9 @@ def connected(path: str, mode: str) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
         cached_statements=32,
+        timeout=_BUSY_S,
     )
     connection.text_factory = bytes  # a damaged row may say that its bytes are text; the code over it then differs
-    connection.execute(f"pragma busy_timeout={_BUSY_MS}")
     return connection
 
 
