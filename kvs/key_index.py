@@ -10,7 +10,8 @@ Theory of operation
   authentic, the lane is read whole; it is never flushed, and an old one is as good as a new one, only slower.
 
 Layout (numbers big-endian)
-- `MAGIC`, 8 bytes; the lane, `last`, the count of keys, 8 bytes each; a code over them, 32 bytes.
+- `MAGIC`, 8 bytes; the lane, `last`, the count of keys, and of commit `last` the time and the length of its context,
+  8 bytes each; that context; a code over all this, 32 bytes.
 - Pages of 256 keys, the last one may have fewer: a code over the page and its place, 32 bytes; the first mark of the
   next page, 8 bytes; then 16 bytes a key: its mark, the number of the commit.
 """
@@ -19,14 +20,16 @@ from __future__ import annotations
 
 import os
 import struct
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from kvs import seal
 
 MAGIC = b"kvskeys\x01"
-_HEAD = struct.Struct(">8sQQQ")
-_HEAD_NBYTES = _HEAD.size + seal.DIGEST_SIZE
+_HEAD = struct.Struct(">8sQQQQQ")
+_HEAD_MOST = 1 << 12
+"""Read at once of the head; with a context of more than 300 lanes a file is not used."""
 _FIRST = seal.DIGEST_SIZE + seal.MARK_SIZE
 _ENTRY_NBYTES = 16
 _IN_PAGE = 256
@@ -35,16 +38,23 @@ _END = b"\xff" * seal.MARK_SIZE
 """Said by the last page: no page begins there."""
 
 
+class Head(NamedTuple):
+    """What an index says of itself: up to commit `last` of `lane`, it has `keys` keys; and what that commit says."""
+
+    lane: int
+    last: int
+    keys: int
+    hlc: int
+    context: bytes
+
+
 class KeyIndex:
     """The file of a lane, held open: what it says stays the same, also when another takes its place."""
 
-    def __init__(self, fd: int, key: bytes, lane: int, last: int, count: int) -> None:
-        self._fd, self._key, self._lane = fd, key, lane
-        self.last = last
-        """The commit up to which it speaks of the lane."""
-        self.count = count
-        """How many keys it has."""
-        self._pages = -(-count // _IN_PAGE)
+    def __init__(self, fd: int, key: bytes, head: Head) -> None:
+        self._fd, self._key, self.head = fd, key, head
+        self._start = _HEAD.size + len(head.context) + seal.DIGEST_SIZE
+        self._pages = -(-head.keys // _IN_PAGE)
 
     @classmethod
     def opened(cls, path: str, key: bytes, lane: int) -> KeyIndex | None:
@@ -54,22 +64,22 @@ class KeyIndex:
         except FileNotFoundError:
             return None
         try:
-            data = os.pread(fd, _HEAD_NBYTES, 0)
-            if len(data) == _HEAD_NBYTES:
-                head = data[: _HEAD.size]
-                magic, of_lane, last, count = _HEAD.unpack(head)
-                is_ours = magic == MAGIC and of_lane == lane and count > 0
-                if is_ours and seal.same(data[_HEAD.size :], seal.mac(key, (b"k", head))):
-                    found, fd = cls(fd, key, lane, last, count), -1
-                    return found
-            return None
+            head = _head(os.pread(fd, _HEAD_MOST, 0), key)
+            if head is None or head.lane != lane:
+                return None
+            found, fd = cls(fd, key, head), -1
+            return found
         finally:
             if fd >= 0:
                 os.close(fd)
 
     def find(self, mark: bytes) -> int | None:
         """The newest commit that wrote a key of that mark, 0 if none did; None if that part of the file is damaged."""
-        at = max(0, bisect_right(range(self._pages), mark, key=self._first_mark) - 1)
+        at = self._pages * int.from_bytes(mark, "big") >> 8 * seal.MARK_SIZE  # marks are spread evenly: about there
+        while at > 0 and mark < self._first_mark(at):
+            at -= 1
+        while at + 1 < self._pages and mark >= self._first_mark(at + 1):
+            at += 1
         page = self._page(at)
         if page is None:
             return None
@@ -94,11 +104,11 @@ class KeyIndex:
         return found
 
     def _first_mark(self, at: int) -> bytes:
-        return os.pread(self._fd, seal.MARK_SIZE, _HEAD_NBYTES + at * _PAGE_NBYTES + _FIRST)
+        return os.pread(self._fd, seal.MARK_SIZE, self._start + at * _PAGE_NBYTES + _FIRST)
 
     def _page(self, at: int) -> bytes | None:
-        page = os.pread(self._fd, _PAGE_NBYTES, _HEAD_NBYTES + at * _PAGE_NBYTES)
-        code = _page_mac(self._key, self._lane, self.last, at, page[seal.DIGEST_SIZE :])
+        page = os.pread(self._fd, _PAGE_NBYTES, self._start + at * _PAGE_NBYTES)
+        code = _page_mac(self._key, self.head.lane, self.head.last, at, page[seal.DIGEST_SIZE :])
         return page if seal.same(page[: seal.DIGEST_SIZE], code) else None
 
     def close(self) -> None:
@@ -107,18 +117,18 @@ class KeyIndex:
             self._fd = -1
 
 
-def write(path: str, key: bytes, lane: int, last: int, newest: Mapping[bytes, int]) -> None:
-    """Put a file in the place of the one at `path`; of one or more keys.
+def write(path: str, key: bytes, head: Head, newest: Mapping[bytes, int]) -> None:
+    """Put a file in the place of the one at `path`; of one or more keys, of which `head` has the count.
 
     Raises:
         OSError: it could not be written; the old one is still there.
     """
-    head = _HEAD.pack(MAGIC, lane, last, len(newest))
+    said = _HEAD.pack(MAGIC, head.lane, head.last, head.keys, head.hlc, len(head.context)) + head.context
     made = f"{os.path.dirname(path)}/new-keys"
     try:
         with open(made, "wb", opener=lambda name, flags: os.open(name, flags | os.O_CLOEXEC, 0o600)) as file:
-            file.write(head + seal.mac(key, (b"k", head)))
-            file.writelines(_pages(key, lane, last, sorted(newest.items())))
+            file.write(said + seal.mac(key, (b"k", said)))
+            file.writelines(_pages(key, head, sorted(newest.items())))
         os.rename(made, path)
     except BaseException:
         if os.path.exists(made):
@@ -126,12 +136,24 @@ def write(path: str, key: bytes, lane: int, last: int, newest: Mapping[bytes, in
         raise
 
 
-def _pages(key: bytes, lane: int, last: int, items: list[tuple[bytes, int]]) -> Iterator[bytes]:
+def _head(data: bytes, key: bytes) -> Head | None:
+    """None if `data` does not begin with what `write` wrote with `key`."""
+    if len(data) < _HEAD.size:
+        return None
+    magic, lane, last, count, hlc, nbytes = _HEAD.unpack_from(data)
+    end = _HEAD.size + nbytes
+    code = data[end : end + seal.DIGEST_SIZE]
+    if magic != MAGIC or not count or not seal.same(code, seal.mac(key, (b"k", data[:end]))):
+        return None
+    return Head(lane, last, count, hlc, data[_HEAD.size : end])
+
+
+def _pages(key: bytes, head: Head, items: list[tuple[bytes, int]]) -> Iterator[bytes]:
     for at, start in enumerate(range(0, len(items), _IN_PAGE)):
         end = start + _IN_PAGE
         following = items[end][0] if end < len(items) else _END
         body = b"".join((following, *(mark + n.to_bytes(8, "big") for mark, n in items[start:end])))
-        yield _page_mac(key, lane, last, at, body) + body
+        yield _page_mac(key, head.lane, head.last, at, body) + body
 
 
 def _page_mac(key: bytes, lane: int, last: int, at: int, body: bytes) -> bytes:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from kvs import key_index, records, seal
 from kvs.causal import Dot, Sibling, VersionVector
 from kvs.errors import KvsError, StoreDamaged
-from kvs.key_index import KeyIndex
+from kvs.key_index import Head, KeyIndex
 from kvs.tiers.node import CommitRow, LaneLog, translated
 
 if TYPE_CHECKING:
@@ -71,16 +71,16 @@ class Unread:
         index = KeyIndex.opened(_path(self._log_path(lane)), self._key, lane)
         if index is None:
             return
-        newest = log.folded_commit(index.last)
-        if newest is None or not self._is_authentic(lane, newest):
+        head = index.head
+        if log.last_folded() < head.last:
             index.close()
             return
         self._unread[lane] = index
-        self._commits[Dot(lane, index.last)] = (newest.hlc, newest.context)
-        self._clock.see(newest.hlc)
-        self._needed = self._needed.join(VersionVector.from_bytes(newest.context))
-        self._seen[lane] = index.last
-        self._vector = self._vector.advanced(Dot(lane, index.last))
+        self._commits[Dot(lane, head.last)] = (head.hlc, head.context)
+        self._clock.see(head.hlc)
+        self._needed = self._needed.join(VersionVector.from_bytes(head.context))
+        self._seen[lane] = head.last
+        self._vector = self._vector.advanced(Dot(lane, head.last))
 
     def _siblings(self, key: bytes) -> tuple[Sibling[int], ...]:
         """The writes of `key` that no other has replaced."""
@@ -103,7 +103,7 @@ class Unread:
 
     def _sealed_write(self, lane: int, index: KeyIndex, key: bytes, mark: bytes) -> Sibling[int] | None:
         log, n = self._logs[lane], index.find(mark)
-        there, kind = log.folded_write(key, index.last)
+        there, kind = log.folded_write(key, index.head.last)
         if there != n:
             raise _OtherThanSealedError
         if n == 0:
@@ -127,7 +127,7 @@ class Unread:
             while self._unread:
                 lane, index = self._unread.popitem()
                 try:
-                    self._take(lane, 0, *self._logs[lane].folded_until(index.last))
+                    self._take(lane, 0, *self._logs[lane].folded_until(index.head.last))
                 except StoreDamaged as e:
                     if lane == self._lane:
                         self._unread[lane] = index
@@ -170,21 +170,21 @@ def sealed_keys(log_path: str, key: bytes, lane: int, most: int) -> bool:
     path = _path(log_path)
     log, old = LaneLog(log_path, writable=False), KeyIndex.opened(path, key, lane)
     try:
-        if old is not None and old.count > most:
+        if old is not None and old.head.keys > most:
             return False
         last = log.last_folded()
-        newest = old.entries() if old is not None and old.last <= last else None
-        since = old.last if old is not None and newest is not None else 0
+        newest = old.entries() if old is not None and old.head.last <= last else None
+        since = old.head.last if old is not None and newest is not None else 0
         newest = newest or {}
-        expected = since
+        expected, row = since, None
         for row in log.folded_commits(since, last):
             expected += 1
             if row.n != expected or not records.is_authentic_commit(key, lane, row):
                 return False
             newest.update(dict.fromkeys(records.split_marks(row.marks), row.n))
-        if expected != last or last == since or not newest:
+        if row is None or expected != last or not newest:
             return False
-        key_index.write(path, key, lane, last, newest)
+        key_index.write(path, key, Head(lane, last, len(newest), row.hlc, row.context), newest)
         return True
     finally:
         log.close()

@@ -13,10 +13,11 @@ import pytest
 
 import kvs
 from kvs import Value, key_index, seal, unread
-from kvs.key_index import KeyIndex
+from kvs.key_index import Head, KeyIndex
 from tests.kvs.support import values
 
 KEY = bytes(range(32))
+START = 48 + len(b"seen") + 32  # of the pages
 MANY = 700  # more than two pages, and than what is not worth sealing
 
 
@@ -40,15 +41,19 @@ def opened(path: str, key: bytes = KEY, lane: int = 3) -> KeyIndex:
     return index
 
 
+def write(path: str, last: int, newest: dict[bytes, int], context: bytes = b"seen") -> None:
+    key_index.write(path, KEY, Head(3, last, len(newest), 5, context), newest)
+
+
 # -- the file
 
 
 def test_an_index_says_what_it_was_given_and_of_other_keys_that_nobody_wrote_them(
     path: str, newest: dict[bytes, int]
 ) -> None:
-    key_index.write(path, KEY, 3, 900, newest)
+    write(path, 900, newest)
     with closing(opened(path)) as index:
-        assert index.last == 900
+        assert index.head == Head(3, 900, len(newest), 5, b"seen")
         assert index.entries() == newest
         assert {mark: index.find(mark) for mark in newest} == newest
         others = [seal.key_mark(b"other %d" % n) for n in range(500)] + [bytes(8), b"\xff" * 8]
@@ -58,7 +63,7 @@ def test_an_index_says_what_it_was_given_and_of_other_keys_that_nobody_wrote_the
 
 def test_an_index_is_of_one_lane_and_of_who_holds_the_key(path: str) -> None:
     assert KeyIndex.opened(path, KEY, 3) is None
-    key_index.write(path, KEY, 3, 900, marks(10))
+    write(path, 900, marks(10))
     assert KeyIndex.opened(path, KEY, 4) is None
     assert KeyIndex.opened(path, bytes(32), 3) is None
     Path(path).write_bytes(Path(path).read_bytes()[:50])
@@ -67,7 +72,7 @@ def test_an_index_is_of_one_lane_and_of_who_holds_the_key(path: str) -> None:
 
 def test_a_damaged_index_says_nothing_or_what_it_said_before(path: str) -> None:
     newest, rng = marks(MANY), random.Random(1)
-    key_index.write(path, KEY, 3, 900, newest)
+    write(path, 900, newest)
     whole, asked = Path(path).read_bytes(), [*rng.sample(sorted(newest), 40), seal.key_mark(b"other")]
     silent = 0
     for _ in range(300):
@@ -87,22 +92,22 @@ def test_a_damaged_index_says_nothing_or_what_it_said_before(path: str) -> None:
 
 def test_pages_of_an_older_index_are_not_taken_for_those_of_a_newer_one(path: str) -> None:
     newest = marks(MANY)
-    key_index.write(path, KEY, 3, 900, newest)
+    write(path, 900, newest)
     old = Path(path).read_bytes()
-    key_index.write(path, KEY, 3, 901, dict.fromkeys(newest, 901))
+    write(path, 901, dict.fromkeys(newest, 901))
     new = Path(path).read_bytes()
     assert len(old) == len(new)
-    Path(path).write_bytes(new[:64] + old[64:])
+    Path(path).write_bytes(new[:START] + old[START:])
     with closing(opened(path)) as index:
         assert {index.find(mark) for mark in newest} == {None}
 
 
 def test_a_page_is_not_taken_for_another(path: str) -> None:
     newest = marks(3 * 256)
-    key_index.write(path, KEY, 3, 900, newest)
+    write(path, 900, newest)
     data, size = Path(path).read_bytes(), 40 + 256 * 16
-    pages = [data[64 + at * size : 64 + (at + 1) * size] for at in range(3)]
-    Path(path).write_bytes(data[:64] + pages[0] + pages[0] + pages[2])
+    pages = [data[START + at * size : START + (at + 1) * size] for at in range(3)]
+    Path(path).write_bytes(data[:START] + pages[0] + pages[0] + pages[2])
     with closing(opened(path)) as index:
         assert all(index.find(mark) in (None, n) for mark, n in newest.items())
         assert None in {index.find(mark) for mark in newest}
@@ -262,7 +267,7 @@ def test_without_its_index_a_lane_is_read_whole(sealed: kvs.Space, damage: str) 
     data = index.read_bytes()
     match damage:
         case "page":
-            index.write_bytes(data[:64] + bytes(len(data) - 64))
+            index.write_bytes(data[:200] + bytes(len(data) - 200))
         case "cut off":
             index.write_bytes(data[:100])
         case "of another lane":
@@ -303,7 +308,7 @@ def test_a_lane_is_sealed_again_when_enough_was_written(space: kvs.Space) -> Non
         if index is None:
             return 0
         with closing(index):
-            return index.last
+            return index.head.last
 
     with space.replica() as writer:
         writer.publish({b"%d" % n: Value(b"") for n in range(unread.SEAL_FROM - 1)})
