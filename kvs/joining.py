@@ -40,8 +40,6 @@ _EMPTY: tuple[()] = ()
 _NOTHING: frozenset[bytes] = frozenset()
 _MANY = 1000
 """Of keys in one join: each of them is likely to come once."""
-_Write = tuple[Dot, VersionVector, int]
-"""A commit as the siblings of its rows begin: its name, what its writer had seen, its time."""
 
 
 class Joining(Unread):
@@ -57,7 +55,7 @@ class Joining(Unread):
     _logs: dict[int, LaneLog]
     _seen: dict[int, int]
     _versions: dict[int, int]
-    _commits: dict[Dot, tuple[int, bytes]]
+    _commits: dict[tuple[int, int], tuple[int, bytes]]
     _index: dict[bytes, tuple[Sibling[int], ...]]
     _shown: dict[bytes, tuple[Version, ...]]
     _outdated: dict[bytes, tuple[Version, ...]]
@@ -177,11 +175,14 @@ class Joining(Unread):
         top = _highest(since, commits, rows, writes.keys())
         mark_of = seal.known_mark if len(rows) < _MANY else seal.key_mark
         changed = set()
+        dot, context = Dot(lane, 0), VersionVector()
         for key, n, kind in rows:
             mark = mark_of(key)
             written = marks.pop(mark, None)
             if written == n:
-                self._add(key, Sibling(*writes[n], kind))
+                if n != dot[1]:
+                    dot, context = Dot(lane, n), VersionVector.from_bytes(writes[n].context)
+                self._add(key, Sibling(dot, context, writes[n].hlc, kind))
             else:
                 self._lose(mark, Lost(Dot(lane, max(written or 0, min(n, top))), key))
             changed.add(key)
@@ -189,24 +190,23 @@ class Joining(Unread):
             self._lose(mark, Lost(Dot(lane, n), b""))
         return changed, top
 
-    def _learn(self, lane: int, commits: list[CommitRow]) -> tuple[dict[bytes, int], dict[int, _Write]]:
+    def _learn(self, lane: int, commits: list[CommitRow]) -> tuple[dict[bytes, int], dict[int, CommitRow]]:
         """Take in the authentic of `commits`; for each mark of a key the newest that wrote it, and all of them."""
         newest: dict[bytes, int] = {}
-        writes: dict[int, _Write] = {}
-        context, latest, size = VersionVector(), 0, seal.MARK_SIZE
+        good: dict[int, CommitRow] = {}
+        known, is_authentic, size = self._commits, records.is_authentic_commit, seal.MARK_SIZE
+        last = None
         for row in commits:
-            if self._is_authentic(lane, row):
-                n, hlc, marks = row.n, row.hlc, row.marks
-                context, dot = VersionVector.from_bytes(row.context), Dot(lane, n)
-                self._commits[dot] = (hlc, row.context)
-                writes[n] = dot, context, hlc
-                if hlc > latest:
-                    latest = hlc
+            if is_authentic(self._key, lane, row):
+                n, hlc, context, _, marks, _ = last = row
+                good[n] = row
+                known[lane, n] = (hlc, context)
                 for at in range(0, len(marks), size):
                     newest[marks[at : at + size]] = n
-        self._clock.see(latest)
-        self._needed = self._needed.join(context)  # a later context holds every earlier one of its lane
-        return newest, writes
+        if last is not None:
+            self._clock.see(max(row.hlc for row in good.values()))
+            self._needed = self._needed.join(VersionVector.from_bytes(last.context))  # which holds all earlier ones
+        return newest, good
 
     def _is_authentic(self, lane: int, row: CommitRow) -> bool:
         return records.is_authentic_commit(self._key, lane, row)

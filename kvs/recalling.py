@@ -31,7 +31,7 @@ class Recalling:
     _lock: threading.RLock
     _logs: dict[int, LaneLog]
     _seen: dict[int, int]
-    _commits: dict[Dot, tuple[int, bytes]]
+    _commits: dict[tuple[int, int], tuple[int, bytes]]
 
     if TYPE_CHECKING:  # what `Replica` does
 

@@ -45,8 +45,12 @@ def refuse_newer(what: str, kind: int) -> None:
 
 
 def entry_mac(key: bytes, dot: Dot, hlc: int, context: bytes, row: EntryRow) -> bytes:
+    name, _, kind, payload, blobs, _ = row
     hasher = seal.begun(key).copy()
-    hasher.update(_entry_head(dot, hlc, context, row.kind) + _joined(row.key, row.payload, row.blobs))
+    hasher.update(b"".join((
+        _entry_head(dot, hlc, context, kind),
+        _SIZE(len(name)), name, _SIZE(len(payload)), payload, _SIZE(len(blobs)), blobs,
+    )))  # fmt: skip
     return hasher.digest()
 
 
@@ -71,14 +75,11 @@ def _entry_head(dot: Dot, hlc: int, context: bytes, kind: int) -> bytes:
     return b"".join((_SIZE(len(head)), head, _SIZE(len(context)), context))
 
 
-def _joined(one: bytes, two: bytes, three: bytes) -> bytes:
-    """The parts as `seal.mac` takes them."""
-    return b"".join((_SIZE(len(one)), one, _SIZE(len(two)), two, _SIZE(len(three)), three))
-
-
 def commit_mac(key: bytes, lane: int, row: CommitRow) -> bytes:
+    n, hlc, context, _, marks, _ = row
+    head = b"c%d.%d.%d" % (lane, n, hlc)
     hasher = seal.begun(key).copy()
-    hasher.update(_joined(b"c%d.%d.%d" % (lane, row.n, row.hlc), row.context, row.marks))
+    hasher.update(b"".join((_SIZE(len(head)), head, _SIZE(len(context)), context, _SIZE(len(marks)), marks)))
     return hasher.digest()
 
 

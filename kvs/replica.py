@@ -78,7 +78,7 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
         self._logs: dict[int, LaneLog] = {}
         self._seen: dict[int, int] = {}
         self._versions: dict[int, int] = {}
-        self._commits: dict[Dot, tuple[int, bytes]] = {}
+        self._commits: dict[tuple[int, int], tuple[int, bytes]] = {}
         self._index: dict[bytes, tuple[Sibling[int], ...]] = {}
         self._shown: dict[bytes, tuple[Version, ...]] = {}
         self._outdated: dict[bytes, tuple[Version, ...]] = {}
@@ -154,10 +154,8 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
             StoreDamaged: the lane that has it cannot be read, or may have it.
             StoreForeign: a later version wrote it.
         """
-        try:
-            return self._shown[key]
-        except KeyError:
-            return self._read(key)
+        found = self._shown.get(key)
+        return found if found is not None else self._read(key)
 
     def _read(self, key: bytes) -> tuple[Version, ...]:
         with self._lock:
@@ -185,7 +183,8 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
 
     def _keep(self, key: bytes, versions: tuple[Version, ...]) -> None:
         """For the next read. Who joins a write of the key drops it before the lock is free, so a cut stays one."""
-        self._shown_nbytes += sum(len(version.value.payload) + _SHOWN_COST for version in versions)
+        for version in versions:
+            self._shown_nbytes += len(version.value.payload) + _SHOWN_COST
         if self._shown_nbytes > _SHOWN_NBYTES:
             self._shown.clear()
             self._outdated.clear()
@@ -208,8 +207,10 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
         return all(sibling.value == DELETED for sibling in self._index[key])
 
     def _row(self, key: bytes, dot: Dot) -> EntryRow:
-        self._refuse_unreadable(dot.replica)
-        row = self._logs[dot.replica].entry(key, dot.counter)
+        lane, n = dot
+        if self._unreadable:
+            self._refuse_unreadable(lane)
+        row = self._logs[lane].entry(key, n)
         if row is None:
             raise NotAuthentic(f"key {key!r} of space {self._name!r} (commit {dot}, which is gone)")
         return row
@@ -258,7 +259,7 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
             marks = b"".join(map(seal.known_mark, writes))
             commit = CommitRow(dot.counter, hlc, context, note, marks, b"")
             self._logs[lane].append(records.sealed(self._key, lane, commit), rows)
-            self._commits[dot] = (hlc, context)
+            self._commits[lane, dot.counter] = (hlc, context)
             self._seen[lane] = dot.counter
             self._replace(rows, dot, vector, hlc)
             self._unsealed += len(rows)

@@ -47,7 +47,7 @@ class Unread:
     _lock: threading.RLock
     _logs: dict[int, LaneLog]
     _seen: dict[int, int]
-    _commits: dict[Dot, tuple[int, bytes]]
+    _commits: dict[tuple[int, int], tuple[int, bytes]]
     _index: dict[bytes, tuple[Sibling[int], ...]]
     _clock: HybridClock
     _vector: VersionVector
@@ -76,7 +76,7 @@ class Unread:
             index.close()
             return
         self._unread[lane] = index
-        self._commits[Dot(lane, head.last)] = (head.hlc, head.context)
+        self._commits[lane, head.last] = (head.hlc, head.context)
         self._clock.see(head.hlc)
         self._needed = self._needed.join(VersionVector.from_bytes(head.context))
         self._seen[lane] = head.last
@@ -113,7 +113,7 @@ class Unread:
             row = log.folded_commit(n)
             if row is None or not self._is_authentic(lane, row):
                 raise _OtherThanSealedError
-            self._commits[dot] = (row.hlc, row.context)
+            self._commits[lane, n] = (row.hlc, row.context)
         hlc, context = self._commits[dot]
         return Sibling(dot, VersionVector.from_bytes(context), hlc, kind)
 

@@ -62,7 +62,7 @@ class Upkeep:
     _lock: threading.RLock
     _blobs: Blobs
     _logs: dict[int, LaneLog]
-    _commits: dict[Dot, tuple[int, bytes]]
+    _commits: dict[tuple[int, int], tuple[int, bytes]]
     _index: dict[bytes, tuple[Sibling[int], ...]]
     _vector: VersionVector
     _lost: dict[bytes, Lost]
