@@ -133,6 +133,8 @@ class Joining(Unread):
                 if lane not in self._unreadable:
                     self._gone.append((lane, self._vector[lane] + 1, count))
                 self._seen[lane] = count
+                if lane == self._lane:
+                    self._unsealed = None
         self._vector = self._vector.join(self._needed)
 
     def _find_lanes(self) -> None:
@@ -160,8 +162,6 @@ class Joining(Unread):
         commits, rows = log.since(since)
         if not commits and not rows:
             return set()
-        if lane == self._lane:
-            self._unsealed = len(rows)
         changed, top = self._take(lane, since, commits, rows)
         self._seen[lane] = top
         self._vector = self._vector.advanced(Dot(lane, top))
@@ -172,6 +172,8 @@ class Joining(Unread):
     ) -> tuple[set[bytes], int]:
         """Join the commits of a lane that come after `since`: the keys that changed, and the newest of the commits."""
         marks, writes = self._learn(lane, commits)
+        if lane == self._lane and since >= self._seen[lane]:
+            self._remember(marks, is_whole=[*writes] == list(range(since + 1, since + 1 + len(commits))))
         top = _highest(since, commits, rows, writes.keys())
         mark_of = seal.known_mark if len(rows) < _MANY else seal.key_mark
         changed = set()

@@ -24,7 +24,7 @@ from kvs.causal import Dot, Sibling, VersionVector
 from kvs.clock import HybridClock
 from kvs.errors import LaneLost, NotAuthentic, ReadOnlyReplica, StoreDamaged
 from kvs.joining import Joining
-from kvs.key_index import KeyIndex
+from kvs.key_index import Head, KeyIndex
 from kvs.pins import NEVER, Pin
 from kvs.recalling import Recalling
 from kvs.records import DELETED, INLINE, SPILLED
@@ -34,7 +34,6 @@ from kvs.syncing import Syncing
 from kvs.tiers.blobs import BlobRef, Blobs, refs_from_bytes, refs_to_bytes
 from kvs.tiers.news import News
 from kvs.tiers.node import CommitRow, EntryRow, LaneLog
-from kvs.unread import SEAL_PART_AT_CLOSE
 from kvs.upkeep import Lost, Upkeep
 from kvs.verbs import Verbs
 from kvs.version import Commit, Value, Version
@@ -92,7 +91,8 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
         self._is_new = True
         self._unread: dict[int, KeyIndex] = {}
         self._found: set[bytes] = set()
-        self._unsealed = 0
+        self._unsealed: dict[bytes, int] | None = {}
+        self._sealed: Head | None = None
         self._is_placed = False
         self._unpublished_ns = NEVER
         self._watches: WeakSet[Watch] = WeakSet()
@@ -256,13 +256,14 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
             rows = records.sealed_entries(self._key, dot, hlc, context, stored)
             if self._settings.durability == "disk":
                 self._blobs.sync()
-            marks = b"".join(map(seal.known_mark, writes))
-            commit = CommitRow(dot.counter, hlc, context, note, marks, b"")
+            marks = list(map(seal.known_mark, writes))
+            commit = CommitRow(dot.counter, hlc, context, note, b"".join(marks), b"")
             self._logs[lane].append(records.sealed(self._key, lane, commit), rows)
             self._commits[lane, dot.counter] = (hlc, context)
             self._seen[lane] = dot.counter
             self._replace(rows, dot, vector, hlc)
-            self._unsealed += len(rows)
+            if self._unsealed is not None:
+                self._unsealed.update(dict.fromkeys(marks, dot.counter))
             self._vector = vector.advanced(dot)
             self._logs[lane].tell(self._news)
             self._unpublished_ns = NEVER
@@ -331,7 +332,7 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
             try:
                 if self._lane in self._logs and os.getpid() == self._pid:
                     self._blobs.sync()  # the last one to close a log checkpoints it, and that flushes rows
-                    self._seal_keys(SEAL_PART_AT_CLOSE, is_last=True)
+                    self._seal_at_close(self._logs[self._lane])
             finally:
                 self._close_files()
 

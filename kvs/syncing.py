@@ -16,6 +16,7 @@ from kvs.unread import SEAL_PART
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
 
     from kvs.mirror import Mirror
     from kvs.tiers.protocol import Tier
@@ -41,7 +42,7 @@ class Syncing:
 
     if TYPE_CHECKING:  # what `Replica` does
 
-        def _seal_keys(self, part: int) -> None: ...
+        def _seal_after(self, move: Callable[[], object], part: int) -> None: ...
 
     def sync(self, level: str = "disk", *, deadline_s: float = 60.0) -> None:
         """Bring what was published so far to a level: `disk` (a power loss takes nothing) or `object` (all that this
@@ -70,8 +71,7 @@ class Syncing:
             if self._settings.durability != "disk":
                 self._mark.write(last)
             if self._logs[self._lane].is_checkpoint_due:
-                self._logs[self._lane].checkpoint()  # it flushes rows: what they name went first
-                self._seal_keys(SEAL_PART)
+                self._seal_after(self._logs[self._lane].checkpoint, SEAL_PART)  # it flushes rows: blobs went first
         if level == "object" and self._cold is not None:
             from kvs.mirror import Mirror  # here: only a store with a cold tier needs it
 

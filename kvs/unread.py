@@ -11,9 +11,11 @@ Theory of operation
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING
 
-from kvs import key_index, records, seal
+from kvs import key_index, seal
 from kvs.causal import Dot, Sibling, VersionVector
 from kvs.errors import KvsError, StoreDamaged
 from kvs.key_index import Head, KeyIndex
@@ -28,9 +30,9 @@ _EMPTY: tuple[()] = ()
 NAME = "keys"
 """Of the file, beside a lane's log."""
 SEAL_FROM = 256
-"""Keys that a lane wrote since it was sealed, from which that is done again; so many are read in 3 ms."""
+"""Keys that a lane wrote since it was sealed, or commits, from which it is done again; so many are read in 3 ms."""
 SEAL_PART = 4
-"""And of all its keys the part that they must be, so that sealing costs each write the same however many there are."""
+"""And the part of all its keys that they must be, so that sealing costs each write the same however many there are."""
 SEAL_PART_AT_CLOSE = 32
 """The same for a holder that goes: nobody waits for it, and whoever comes next does."""
 
@@ -54,7 +56,8 @@ class Unread:
     _needed: VersionVector
     _unread: dict[int, KeyIndex]
     _found: set[bytes]
-    _unsealed: int
+    _unsealed: dict[bytes, int] | None
+    _sealed: Head | None
 
     if TYPE_CHECKING:  # what `Replica` does
 
@@ -76,6 +79,8 @@ class Unread:
             index.close()
             return
         self._unread[lane] = index
+        if lane == self._lane:
+            self._sealed = head
         self._commits[lane, head.last] = (head.hlc, head.context)
         self._clock.see(head.hlc)
         self._needed = self._needed.join(VersionVector.from_bytes(head.context))
@@ -142,54 +147,87 @@ class Unread:
         self._unread.clear()
         self._found.clear()
 
-    def _seal_keys(self, part: int, *, is_last: bool = False) -> None:
-        """Seal what this lane's database says, if the `part`-th of its keys or more were written since.
+    def _remember(self, marks: dict[bytes, int], *, is_whole: bool) -> None:
+        """What this lane has that is not sealed, as it was found; with damage in it, it is sealed no more."""
+        self._unsealed = dict(marks) if is_whole else None
 
-        With `is_last` nothing is written any more, and all of it is moved to the database first.
+    def _take_unsealed(self, part: int) -> tuple[int, dict[bytes, int]] | None:
+        """What is to be sealed, if it is the `part`-th of the lane or more, and the commit up to which it goes.
+
+        Who takes it seals it, or gives it back; a writer may go on meanwhile.
         """
-        if self._lane is None or self._unsealed < SEAL_FROM:
+        with self._lock:
+            if self._lane is None or self._unsealed is None:
+                return None
+            last = self._seen.get(self._lane, 0)
+            before, keys = (self._sealed.last, self._sealed.keys) if self._sealed is not None else (0, 0)
+            new = max(len(self._unsealed), last - before)
+            if new < SEAL_FROM or new * part < keys or not self._unsealed:
+                return None
+            taken, self._unsealed = self._unsealed, {}
+            return last, taken
+
+    def _seal_after(self, move: Callable[[], object], part: int, *, only_if_due: bool = False) -> None:
+        """Do `move`, which moves this lane to its database, and then write its index anew if that is due.
+
+        An index that cannot be written is tried again next time: who opens the lane meanwhile reads more of it.
+        """
+        due, head = self._take_unsealed(part), None
+        if due is None and only_if_due:
             return
-        path, lane, most = self._log_path(self._lane), self._lane, self._unsealed * part
         try:
-            if is_last:
-                self._logs[lane].fold()
-            if translated(path, lambda: sealed_keys(path, self._key, lane, most)):
-                self._unsealed = 0
-        except KvsError:  # nothing is lost: whoever opens the lane reads more of it
+            move()
+            if due is not None:
+                head = self._written_index(*due)
+        finally:
+            with self._lock:
+                if head is not None:
+                    self._sealed = head
+                elif due is not None and self._unsealed is not None:
+                    self._unsealed = due[1] | self._unsealed
+
+    def _seal_at_close(self, log: LaneLog) -> None:
+        try:
+            self._seal_after(log.fold, SEAL_PART_AT_CLOSE, only_if_due=True)
+        except KvsError:  # nothing is lost: the tail is read as it is, and folded by the next holder
             return
 
+    def _written_index(self, last: int, newest: dict[bytes, int]) -> Head | None:
+        """None if it could not be written."""
+        lane = self._lane or 0
+        path, said = _path(self._log_path(lane)), self._commits[lane, last]
+        try:
+            return translated(path, lambda: sealed_keys(path, self._key, self._sealed, lane, last, newest, said))
+        except KvsError:
+            return None
 
-def sealed_keys(log_path: str, key: bytes, lane: int, most: int) -> bool:
-    """Seal which commit wrote which key of a lane, unless it has more than `most` keys; for its holder.
 
-    A lane that lacks a commit, or has a damaged one, is not sealed. False if it was not.
+def sealed_keys(
+    path: str, key: bytes, base: Head | None, lane: int, last: int, newest: dict[bytes, int], said: tuple[int, bytes]
+) -> Head | None:
+    """Seal what the commits of a lane since `base` up to `last` wrote, besides what was sealed before, if anything was.
+
+    `said` are the time and the context of that commit. None if what was sealed before is damaged or gone.
 
     Raises:
-        StoreDamaged, StoreUnusable, OSError: it could not be read or written; what was sealed before is still there.
+        OSError: it could not be written; what was sealed before is still there.
     """
-    path = _path(log_path)
-    log, old = LaneLog(log_path, writable=False), KeyIndex.opened(path, key, lane)
-    try:
-        if old is not None and old.head.keys > most:
-            return False
-        last = log.last_folded()
-        newest = old.entries() if old is not None and old.head.last <= last else None
-        since = old.head.last if old is not None and newest is not None else 0
-        newest = newest or {}
-        expected, row = since, None
-        for row in log.folded_commits(since, last):
-            expected += 1
-            if row.n != expected or not records.is_authentic_commit(key, lane, row):
-                return False
-            newest.update(dict.fromkeys(records.split_marks(row.marks), row.n))
-        if row is None or expected != last or not newest:
-            return False
-        key_index.write(path, key, Head(lane, last, len(newest), row.hlc, row.context), newest)
-        return True
-    finally:
-        log.close()
-        if old is not None:
-            old.close()
+    before = _entries(path, key, base) if base is not None else {}
+    if before is None:
+        return None
+    before.update(newest)
+    head = Head(lane, last, len(before), *said)
+    key_index.write(path, key, head, before)
+    return head
+
+
+def _entries(path: str, key: bytes, base: Head) -> dict[bytes, int] | None:
+    """What was sealed with `base`; None if it is damaged or gone."""
+    index = KeyIndex.opened(path, key, base.lane)
+    if index is None:
+        return None
+    with closing(index):
+        return index.entries() if index.head == base else None
 
 
 def _path(log_path: str) -> str:
