@@ -53,6 +53,8 @@ DUE_NBYTES = 1 << 20
 """Of the tail from which it is moved to the database when somebody flushes."""
 OVERDUE_NBYTES = 8 << 20
 """From which a commit must wait for that; whoever opens the log then reads it in some 30 ms."""
+_FOLD_CACHE_KIB = 32 << 10
+"""What a fold changes stays in memory until its end: SQLite's 2 MiB would be written and read again meanwhile."""
 _LEAST = -(1 << 63)
 """Below all that a row can say, damaged ones too."""
 Keys = list[tuple[bytes, int, int]]
@@ -298,6 +300,7 @@ class LaneLog(Accounts, SingleRows):
         connection = connected(self._path, "rw")
         try:
             connection.execute("pragma wal_autocheckpoint=0")
+            connection.execute(f"pragma cache_size=-{_FOLD_CACHE_KIB}")
             in_transaction(connection, lambda: insert(connection, frames))
             self._sync_database()
         finally:
