@@ -108,6 +108,8 @@ class Unread:
 
     def _sealed_write(self, lane: int, index: KeyIndex, key: bytes, mark: bytes) -> Sibling[int] | None:
         log, n = self._logs[lane], index.find(mark)
+        if n and any(n <= sibling.context[lane] for sibling in self._index.get(key, _EMPTY)):
+            return None  # replaced since: it may have been collected
         there, kind = log.folded_write(key, index.head.last)
         if there != n:
             raise _OtherThanSealedError

@@ -198,8 +198,14 @@ def test_siblings_of_a_sealed_write_are_kept(sealed: kvs.Space) -> None:
         assert sorted(version.value.payload for version in late.get(b"k2")) == [b"by a", b"by b"]
 
 
-def test_a_key_is_shown_as_it_was_when_the_reader_was_opened(sealed: kvs.Space) -> None:
-    with sealed.replica() as writer, sealed.reader() as reader:
+@pytest.fixture
+def forgetful(store: kvs.Store, sealed: kvs.Space) -> kvs.Space:
+    """The same space for those who keep nothing that was replaced."""
+    return kvs.open(store.path, kvs.Settings(retain_bytes=0, retain_s=0)).space(sealed.name)
+
+
+def test_a_key_is_shown_as_it_was_when_the_reader_was_opened(sealed: kvs.Space, forgetful: kvs.Space) -> None:
+    with forgetful.replica() as writer, sealed.reader() as reader:
         for n in range(0, MANY, 2):
             writer.put(b"k%d" % n, b"later")
         writer.put(b"k3", bytes(3 << 20))
@@ -209,6 +215,20 @@ def test_a_key_is_shown_as_it_was_when_the_reader_was_opened(sealed: kvs.Space) 
         assert values(reader) == expected()
         reader.refresh()
         assert get(reader, b"k2") == b"later"
+        assert writer.collect(now_s=1e12).versions == MANY // 2 + 1
+
+
+def test_what_was_replaced_and_collected_since_it_was_sealed_is_not_missed(
+    sealed: kvs.Space, forgetful: kvs.Space
+) -> None:
+    with forgetful.replica() as writer:
+        writer.put(b"k2", b"later")
+        writer.put(b"large", bytes(60_000))
+        assert writer.collect(now_s=1e12).versions == 1
+    with sealed.reader() as reader:
+        assert get(reader, b"k2") == b"later"
+        assert not is_read(reader)
+        assert values(reader) == expected() | {b"k2": b"later", b"large": bytes(60_000)}
 
 
 def test_all_that_wants_every_key_reads_the_lanes(sealed: kvs.Space) -> None:
