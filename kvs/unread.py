@@ -74,9 +74,13 @@ class Unread:
         index = KeyIndex.opened(_path(self._log_path(lane)), self._key, lane)
         if index is None:
             return
-        head = index.head
-        if log.last_folded() < head.last:
-            index.close()
+        head, is_there = index.head, False
+        try:
+            is_there = log.last_folded() >= head.last
+        finally:
+            if not is_there:
+                index.close()
+        if not is_there:
             return
         self._unread[lane] = index
         if lane == self._lane:
