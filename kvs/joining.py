@@ -177,14 +177,21 @@ class Joining(Unread):
         top = _highest(since, commits, rows, writes.keys())
         mark_of = seal.known_mark if len(rows) < _MANY else seal.key_mark
         changed = set()
-        dot, context = Dot(lane, 0), VersionVector()
+        index, at = self._index, 0
+        by_kind: dict[int, tuple[Sibling[int]]] = {}  # of one commit
         for key, n, kind in rows:
             mark = mark_of(key)
             written = marks.pop(mark, None)
             if written == n:
-                if n != dot[1]:
-                    dot, context = Dot(lane, n), VersionVector.from_bytes(writes[n].context)
-                self._add(key, Sibling(dot, context, writes[n].hlc, kind))
+                if n != at:
+                    at, dot, context = n, Dot(lane, n), VersionVector.from_bytes(writes[n].context)
+                    by_kind.clear()
+                if kind not in by_kind:
+                    by_kind[kind] = (Sibling(dot, context, writes[n].hlc, kind),)
+                if key in index or self._lost:
+                    self._add(key, by_kind[kind][0])
+                else:
+                    index[key] = by_kind[kind]
             else:
                 self._lose(mark, Lost(Dot(lane, max(written or 0, min(n, top))), key))
             changed.add(key)
