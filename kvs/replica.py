@@ -195,16 +195,17 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
         """Keys that are written and not deleted, sorted; damaged ones, which `get` refuses, are among them."""
         with self._lock:
             self._read_all()
-            found = {key for key in self._index if key.startswith(prefix) and not self._is_deleted(key)}
+            found = {
+                key
+                for key, siblings in self._index.items()
+                if key.startswith(prefix) and (siblings[0].value != DELETED or not _are_deleted(siblings))
+            }
             found |= {lost.key for lost in self._lost.values() if lost.key and lost.key.startswith(prefix)}
             return sorted(found)
 
     def dots(self, key: bytes) -> tuple[Dot, ...]:
         """Which writes `get` would return, without reading them; deletions too."""
         return tuple(sibling.dot for sibling in self._siblings(key))
-
-    def _is_deleted(self, key: bytes) -> bool:
-        return all(sibling.value == DELETED for sibling in self._index[key])
 
     def _row(self, key: bytes, dot: Dot) -> EntryRow:
         lane, n = dot
@@ -351,3 +352,7 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _are_deleted(siblings: tuple[Sibling[int], ...]) -> bool:
+    return all(sibling.value == DELETED for sibling in siblings)
