@@ -1,8 +1,10 @@
-"""The stores that `kvs_ops` compares, each with get, put, commit, join (one entry), joined (the whole map), close."""
+"""The stores that `kvs_ops` compares, each with get, put, commit, join (one entry), join_many, joined (the whole
+map), close."""
 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import mmap
 import os
 import signal
@@ -27,11 +29,17 @@ US = "kvs"
 MAP, ENTRIES = b"map", 1000
 ITEMS, ITEM_BYTES = 10, 2600
 LUA_JOIN = """
-local known = redis.call('HGET', KEYS[1], ARGV[1])
-if not known or tonumber(known) < tonumber(ARGV[2]) then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
+for n = 1, #ARGV, 2 do
+  local known = redis.call('HGET', KEYS[1], ARGV[n])
+  if not known or tonumber(known) < tonumber(ARGV[n + 1]) then redis.call('HSET', KEYS[1], ARGV[n], ARGV[n + 1]) end
+end
 """
 LUA_SET = "for n = 1, #KEYS do redis.call('SET', KEYS[n], ARGV[n]) end"
 _pack, _unpack = msgspec.msgpack.encode, msgspec.msgpack.Decoder(dict[int, int]).decode
+
+
+def _joined(known: dict[int, int], values: Mapping[int, int]) -> dict[int, int]:
+    return known | {entry: max(value, known.get(entry, 0)) for entry, value in values.items()}
 
 
 class Ours:
@@ -42,6 +50,8 @@ class Ours:
         self.replica = self.space.replica()
         self._own: dict[int, Max[int]] = {}
         self._map: dict[int, Max[int]] = {}
+        self._numbers: dict[int, int] = {}
+        self._seen = kvs.VersionVector()
 
     def get(self, key: bytes) -> bytes:
         self.replica.refresh()
@@ -57,13 +67,22 @@ class Ours:
         self._own[entry] = self._own.get(entry, Max()).raise_to(value)
         self.replica.publish({b"map/%d" % entry: kvs.Value(self._own[entry].encode())})
 
+    def join_many(self, values: Mapping[int, int]) -> None:
+        for entry, value in values.items():
+            self._own[entry] = self._own.get(entry, Max()).raise_to(value)
+        self.replica.publish({b"map/%d" % entry: kvs.Value(self._own[entry].encode()) for entry in values})
+
     def joined(self) -> dict[int, int]:
-        changed = self.replica.refresh() if self._map else self.replica.keys(b"map/") or self.replica.refresh()
-        for key in changed:
+        """Of what was joined before nothing is read again: a version that was seen is in the map already."""
+        seen = self._seen
+        for key in self.replica.refresh() if seen.size() else {*self.replica.refresh(), *self.replica.keys(b"map/")}:
             entry = int(key[4:])
             for version in self.replica.get(key):
-                self._map[entry] = self._map.get(entry, Max()) | decode(version.value.payload, Max)
-        return {entry: value.value or 0 for entry, value in self._map.items()}
+                if version.dot not in seen:
+                    joined = self._map.get(entry, Max()) | decode(version.value.payload, Max)
+                    self._map[entry], self._numbers[entry] = joined, joined.value or 0
+        self._seen = self.replica.vector
+        return dict(self._numbers)
 
     def close(self) -> None:
         self.replica.close()
@@ -102,6 +121,15 @@ class Lmdb:
                 known = _unpack(transaction.get(MAP) or b"\x80")
                 known[entry] = max(value, known.get(entry, 0))
                 transaction.put(MAP, _pack(known))
+
+    def join_many(self, values: Mapping[int, int]) -> None:
+        with self._environment.begin(write=True) as transaction:
+            if self._entries:
+                for entry, value in values.items():
+                    key = b"map/%06d" % entry
+                    transaction.put(key, b"%d" % max(value, int(transaction.get(key) or 0)))
+            else:
+                transaction.put(MAP, _pack(_joined(_unpack(transaction.get(MAP) or b"\x80"), values)))
 
     def joined(self) -> dict[int, int]:
         with self._environment.begin() as transaction:
@@ -142,6 +170,11 @@ class Sqlite:
             known = self.joined()
             known[entry] = max(value, known.get(entry, 0))
             self.put(MAP, _pack(known))
+
+    def join_many(self, values: Mapping[int, int]) -> None:
+        with self._connection:
+            self._connection.execute("begin immediate")
+            self.put(MAP, _pack(_joined(self.joined(), values)))
 
     def joined(self) -> dict[int, int]:
         row = self._connection.execute("select v from kv where k = ?", (MAP,)).fetchone()
@@ -208,6 +241,9 @@ class Redis:
 
     def join(self, entry: int, value: int) -> None:
         self._join(keys=[MAP], args=[entry, value])
+
+    def join_many(self, values: Mapping[int, int]) -> None:
+        self._join(keys=[MAP], args=list(itertools.chain(*values.items())))
 
     def joined(self) -> dict[int, int]:
         return {int(entry): int(value) for entry, value in self.client.hgetall(MAP).items()}

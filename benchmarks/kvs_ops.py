@@ -1,6 +1,6 @@
 """What the store's operations cost beside LMDB, SQLite, diskcache, Redis and shared memory, in one run, in turn.
 
-    python benchmarks/kvs_ops.py [--quick] [--seed N] [--large MB] [--keys N] [--repeats N] [--seconds S]
+    python benchmarks/kvs_ops.py [--quick] [--only PART] [--seed N] [--large MB] [--keys N] [--repeats N] [--seconds S]
 
 Each row runs the same operation on every store in turn, the order drawn anew each round, and prints the median and the
 99th percentile of one operation, and the median over that of the best peer (above 1: slower). Reads that are shorter
@@ -39,6 +39,9 @@ from _rows import Bench, Make, Op, tenfold, timed, together
 from _stores import ENTRIES, ITEM_BYTES, ITEMS, US, Diskcache, Lmdb, Ours, Redis, Shared, Sqlite, redis_server
 
 import kvs
+
+PACE_S = 0.004
+"""Between two joins of a writer that does something else too."""
 
 # -- rows
 
@@ -130,14 +133,16 @@ def large(bench: Bench, plan: Plan) -> None:
     else:
         print(f"left out of the {size / 1e6:g} MB rows: shared memory (/dev/shm is too small)")
 
-    def change() -> None:
+    def settle() -> None:
+        """What another store wrote is on the disk: nobody waits for room that a neighbour has taken."""
+        os.sync()
         data[:8] = b"%08d" % next(number)
 
     def write() -> None:
         with open(f"{folder}/large/plain-{next(number)}", "wb", buffering=0) as file:
             view = memoryview(data)
             while view:
-                view = view[file.write(view) :]
+                view = view[file.write(view[: 1 << 20]) :]
 
     def mapped() -> None:
         with open(f"{folder}/large/plain", "rb") as file:
@@ -152,14 +157,13 @@ def large(bench: Bench, plan: Plan) -> None:
         def handle() -> None:
             ours.open_blob(ours.get(b"large")[0].value.blobs[0]).release()
 
-        puts = {US: Op(publish, before=change), "plain file": Op(write, before=change)}
+        puts = {US: Op(publish, before=settle), "plain file": Op(write, before=settle)}
         handles = {US: Op(handle), "plain file": Op(mapped)}
         Path(folder, "large/plain").write_bytes(data)
         for name, store in stores.items():
             if name != US:
-                puts[name] = Op(
-                    partial(store.put, b"large", data if name in ("LMDB", "shared memory") else bytes(data))
-                )
+                put = partial(store.put, b"large", data if name in ("LMDB", "shared memory") else bytes(data))
+                puts[name] = Op(put, before=settle)
                 is_handle = hasattr(store, "handle")
                 handles[name] = Op(
                     partial(store.handle if is_handle else store.get, b"large"), most=1 << 30 if is_handle else few
@@ -198,41 +202,62 @@ def _append(file: int, data: bytes) -> None:
 
 
 def joins(bench: Bench, plan: Plan) -> None:
-    """Writers that join one entry a step as fast as they can, and a reader of the whole map every few milliseconds."""
+    """Writers that join one entry a step, or a hundred, and a reader of the whole map every few milliseconds."""
     for writers in (1, 2, 4):
-        found = plan.peers(f"join-{writers}")
-        makes = {name: make for name, make in found.items() if name != "diskcache"}
-        if "LMDB" in makes:
-            makes["LMDB, a row an entry"] = partial(Lmdb, f"{plan.folder}/join-{writers}/rows", entries=True)
-        names = {"Redis": "Redis, Lua", "LMDB": "LMDB, read-modify-write", "SQLite": "SQLite, read-modify-write"}
-        writes, reads, rates = {}, {}, {}
-        for name in bench.rng.sample(list(makes), len(makes)):
-            makes[name]().close()  # made by one process: SQLite does not let several make a database at once
-            works: list[Callable[..., Any]] = [partial(_joining, writer) for writer in range(writers)]
-            *given, read = together([*works, _reading], [makes[name]] * (writers + 1), plan.seconds)
-            expected: dict[int, int] = {}
-            for writer, (us, _) in enumerate(given):
-                for step in range(len(us)):
-                    entry = (step * 7919 + writer) % ENTRIES
-                    expected[entry] = max(step + 1, expected.get(entry, 0))
-            with closing(makes[name]()) as store:
-                if store.joined() != expected:
-                    raise SystemExit(f"{name} lost writes: {writers} writers' map is not what they joined")
-            shown = names.get(name, name)
-            writes[shown], reads[shown] = list(itertools.chain(*(us for us, _ in given))), read
-            rate = bench.rates[f"join, {writers} writers", shown] = sum(len(us) / seconds for us, seconds in given)
-            rates[shown] = f"{rate:>12.0f} joins/s"
-        order = sorted(writes, key=lambda name: name != US)
-        bench.show(f"join, {writers} writers", {name: writes[name] for name in order}, rates)
-        bench.show(f"read beside {writers} joining writers", {name: reads[name] for name in order})
+        _join(bench, plan, f"join, {writers} writers", f"read beside {writers} joining writers", writers)
+    _join(bench, plan, "join 100 at once, 4 writers", "read beside 4 writers of 100", 4, most=100)
+    title = f"read beside 4 writers, {1 / PACE_S:g} joins/s each"
+    _join(bench, plan, f"join, 4 writers, {1 / PACE_S:g} a second each", title, 4, every_s=PACE_S)
 
 
-def _joining(writer: int, go_on: Callable[[], bool], store: Any) -> tuple[list[float], float]:
+def _join(
+    bench: Bench, plan: Plan, title: str, reading: str, writers: int, *, most: int = 1, every_s: float = 0.0
+) -> None:
+    """Each writer joins `most` entries at once, as fast as it can or every `every_s` seconds."""
+    found = plan.peers(title.replace(" ", "-"))
+    makes = {name: make for name, make in found.items() if name != "diskcache"}
+    if "LMDB" in makes:
+        makes["LMDB, a row an entry"] = partial(Lmdb, f"{plan.folder}/{title.replace(' ', '-')}/rows", entries=True)
+    names = {"Redis": "Redis, Lua", "LMDB": "LMDB, read-modify-write", "SQLite": "SQLite, read-modify-write"}
+    writes, reads, rates = {}, {}, {}
+    for name in bench.rng.sample(list(makes), len(makes)):
+        makes[name]().close()  # made by one process: SQLite does not let several make a database at once
+        works: list[Callable[..., Any]] = [partial(_joining, writer, most, every_s) for writer in range(writers)]
+        *given, read = together([*works, _reading], [makes[name]] * (writers + 1), plan.seconds)
+        expected: dict[int, int] = {}
+        for writer, (us, _) in enumerate(given):
+            for step in range(len(us)):
+                for entry, value in _entries(writer, step, most).items():
+                    expected[entry] = max(value, expected.get(entry, 0))
+        with closing(makes[name]()) as store:
+            if store.joined() != expected:
+                raise SystemExit(f"{name} lost writes: {writers} writers' map is not what they joined")
+        shown = names.get(name, name)
+        writes[shown], reads[shown] = list(itertools.chain(*(us for us, _ in given))), read
+        rate = bench.rates[title, shown] = sum(most * len(us) / seconds for us, seconds in given)
+        rates[shown] = f"{rate:>12.0f} joins/s"
+    order = sorted(writes, key=lambda name: name != US)
+    bench.show(title, {name: writes[name] for name in order}, rates)
+    bench.show(reading, {name: reads[name] for name in order})
+
+
+def _entries(writer: int, step: int, most: int) -> dict[int, int]:
+    return {((step * most + n) * 7919 + writer) % ENTRIES: step + 1 for n in range(most)}
+
+
+def _joining(
+    writer: int, most: int, every_s: float, go_on: Callable[[], bool], store: Any
+) -> tuple[list[float], float]:
     us: list[float] = []
     start = time.monotonic()
     while go_on():
         step = len(us)
-        us.append(timed(Op(partial(store.join, (step * 7919 + writer) % ENTRIES, step + 1))))
+        if most == 1:
+            us.append(timed(Op(partial(store.join, (step * 7919 + writer) % ENTRIES, step + 1))))
+        else:
+            us.append(timed(Op(partial(store.join_many, _entries(writer, step, most)))))
+        if every_s:
+            time.sleep(max(0.0, start + len(us) * every_s - time.monotonic()))
     return us, time.monotonic() - start
 
 
@@ -241,7 +266,7 @@ def _reading(go_on: Callable[[], bool], store: Any) -> list[float]:
     while go_on():
         time.sleep(0.002)
         us.append(timed(Op(store.joined)))
-    return us
+    return us[1:] or us  # the first is that of a new reader
 
 
 def attach(bench: Bench, plan: Plan) -> None:
@@ -300,6 +325,8 @@ def _mixing(keys: Sequence[bytes], go_on: Callable[[], bool], store: Any) -> tup
     return us, time.monotonic() - start
 
 
+SECTIONS = (reads_and_writes, large, commits, joins, attach, mixes)
+
 # -- goals
 
 
@@ -310,7 +337,9 @@ def goals(bench: Bench, plan: Plan) -> None:
     print("\ngoals")
 
     def faster(title: str, peers: str, least: float, ours: str = US) -> None:
-        row, by_rate = figures[title], title == join
+        if title not in figures:
+            return
+        row, by_rate = figures[title], title.startswith("join")
         names = [name for name in row if name.startswith(peers) and not name.endswith("an entry")]
         if not names:
             print(f"  {title + ', ' + peers:<60}not measured: {peers.partition(',')[0]} is not there")
@@ -335,11 +364,14 @@ def goals(bench: Bench, plan: Plan) -> None:
     faster(join, "LMDB, read", 20)
     faster(join, "SQLite", 20)
     faster(join, "Redis", 5)
-    below("read beside 4 joining writers, p99", figures["read beside 4 joining writers"][US][1], 1000, "us")
-    below(f"handle, {size}", figures[f"handle, {size}"][US][0], 50, "us")
-    row = figures[f"publish, {size}"]
-    below(f"publish, {size}, of a plain file write", row[US][0] / row["plain file"][0], 1.15, "x")
-    below(f"attach to {plan.keys} keys", figures[f"attach to {plan.keys} keys"][US][0], 1000, "us")
+    if join in figures:
+        for title in ("read beside 4 joining writers", f"read beside 4 writers, {1 / PACE_S:g} joins/s each"):
+            below(f"{title}, p99", figures[title][US][1], 1000, "us")
+    if row := figures.get(f"publish, {size}"):
+        below(f"handle, {size}", figures[f"handle, {size}"][US][0], 50, "us")
+        below(f"publish, {size}, of a plain file write", row[US][0] / row["plain file"][0], 1.15, "x")
+    if row := figures.get(f"attach to {plan.keys} keys"):
+        below(f"attach to {plan.keys} keys", row[US][0], 1000, "us")
 
 
 def main() -> None:
@@ -348,6 +380,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="draws the order of stores, and the keys (default 1)")
     parser.add_argument("--large", type=float, help="MB of the large value (default 100)")
     parser.add_argument("--keys", type=int, help="keys to attach to (default 100000)")
+    parser.add_argument("--only", choices=[section.__name__ for section in SECTIONS], help="one part of it")
     parser.add_argument("--repeats", type=int, help="of a row of one process (default 2000)")
     parser.add_argument("--seconds", type=float, help="of each row of several processes (default 2)")
     given = parser.parse_args()
@@ -382,8 +415,9 @@ def main() -> None:
             redis_disk=sockets[1],
         )
         bench = Bench(given.seed)
-        for section in (reads_and_writes, large, commits, joins, attach, mixes):
-            section(bench, plan)
+        for section in SECTIONS:
+            if given.only in (None, section.__name__):
+                section(bench, plan)
         goals(bench, plan)
 
 

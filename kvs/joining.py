@@ -7,6 +7,7 @@ Theory of operation
   the rows that are there: a row that went missing, or whose commit was damaged, makes its key *lost*. Reading a lost
   key is an error until somebody writes it again, never the older value that lies below.
 - Whoever commits says so in the news of the space. While there are none, nothing is asked of any lane.
+- Of a lane that is large, a new replica reads the newest part only (`kvs.unread`).
 - A lane whose file cannot be read is left out with a warning. A key that no other lane has is then refused, since the
   unreadable one may have it.
 """
@@ -21,10 +22,11 @@ from typing import TYPE_CHECKING
 
 from kvs import records, seal
 from kvs.causal import Dot, Sibling, VersionVector
-from kvs.causal.register import surviving
+from kvs.causal.register import with_write
 from kvs.errors import DamageWarning, NotAuthentic, StoreDamaged
 from kvs.tiers.news import News
-from kvs.tiers.node import CommitRow, LaneLog
+from kvs.tiers.node import CommitRow, EntryRow, LaneLog
+from kvs.unread import Unread
 from kvs.upkeep import SETTLED_NS, Lost
 
 if TYPE_CHECKING:
@@ -36,9 +38,11 @@ if TYPE_CHECKING:
 
 _EMPTY: tuple[()] = ()
 _NOTHING: frozenset[bytes] = frozenset()
+_MANY = 1000
+"""Of keys in one join: each of them is likely to come once."""
 
 
-class Joining:
+class Joining(Unread):
     """See the module. `Replica` has the state, which is named here, and is the only one to extend this."""
 
     _name: str
@@ -51,15 +55,17 @@ class Joining:
     _logs: dict[int, LaneLog]
     _seen: dict[int, int]
     _versions: dict[int, int]
-    _commits: dict[Dot, tuple[int, VersionVector]]
+    _commits: dict[tuple[int, int], tuple[int, bytes]]
     _index: dict[bytes, tuple[Sibling[int], ...]]
     _shown: dict[bytes, tuple[Version, ...]]
+    _outdated: dict[bytes, tuple[Version, ...]]
     _vector: VersionVector
     _needed: VersionVector
     _lost: dict[bytes, Lost]
     _gone: list[tuple[int, int, int]]
     _unreadable: dict[int, StoreDamaged]
     _lanes_mtime: int
+    _is_new: bool
     _pin: Pin
 
     if TYPE_CHECKING:  # what `Replica` does
@@ -84,6 +90,7 @@ class Joining:
                 changed |= self._join_lanes()
                 if self._vector == before:
                     self._give_up_tails()
+            self._is_new = False
             self._pin.move(self._vector)
             news.heard(look)
             self._tell(changed)
@@ -109,6 +116,9 @@ class Joining:
     def _leave_out(self, lane: int, error: StoreDamaged) -> None:
         self._unreadable[lane] = error
         self._shown.clear()
+        self._outdated.clear()
+        if (index := self._unread.pop(lane, None)) is not None:
+            index.close()
         if (log := self._logs.pop(lane, None)) is not None:
             log.close()
         warnings.warn(f"space {self._name!r} is read without lane {lane}: {error}", DamageWarning, stacklevel=2)
@@ -123,6 +133,8 @@ class Joining:
                 if lane not in self._unreadable:
                     self._gone.append((lane, self._vector[lane] + 1, count))
                 self._seen[lane] = count
+                if lane == self._lane:
+                    self._unsealed = None
         self._vector = self._vector.join(self._needed)
 
     def _find_lanes(self) -> None:
@@ -144,48 +156,73 @@ class Joining:
         self._lanes_mtime = mtime if settled and not missing else -1
 
     def _join_lane(self, lane: int, log: LaneLog) -> set[bytes]:
+        if self._is_new and lane not in self._seen:
+            self._pass_over(lane, log)
         since = self._seen.setdefault(lane, 0)
         commits, rows = log.since(since)
         if not commits and not rows:
             return set()
-        marks = self._learn(lane, commits)
-        writes = {row.n: (dot, *self._commits[dot]) for row in commits if (dot := Dot(lane, row.n)) in self._commits}
-        top = _highest(since, commits, rows, {*writes})
+        changed, top = self._take(lane, since, commits, rows)
+        self._seen[lane] = top
+        self._vector = self._vector.advanced(Dot(lane, top))
+        return changed
+
+    def _take(
+        self, lane: int, since: int, commits: list[CommitRow], rows: list[tuple[bytes, int, int]]
+    ) -> tuple[set[bytes], int]:
+        """Join the commits of a lane that come after `since`: the keys that changed, and the newest of the commits."""
+        marks, writes = self._learn(lane, commits)
+        if lane == self._lane and since >= self._seen[lane]:
+            self._remember(marks, is_whole=[*writes] == list(range(since + 1, since + 1 + len(commits))))
+        top = _highest(since, commits, rows, writes.keys())
+        mark_of = seal.known_mark if len(rows) < _MANY else seal.key_mark
         changed = set()
+        index, at = self._index, 0
+        by_kind: dict[int, tuple[Sibling[int]]] = {}  # of one commit
         for key, n, kind in rows:
-            mark = seal.key_mark(key)
+            mark = mark_of(key)
             written = marks.pop(mark, None)
             if written == n:
-                dot, hlc, context = writes[n]
-                self._add(key, Sibling(dot, context, hlc, kind))
+                if n != at:
+                    at, dot, context = n, Dot(lane, n), VersionVector.from_bytes(writes[n].context)
+                    by_kind.clear()
+                if kind not in by_kind:
+                    by_kind[kind] = (Sibling(dot, context, writes[n].hlc, kind),)
+                if key in index or self._lost:
+                    self._add(key, by_kind[kind][0])
+                else:
+                    index[key] = by_kind[kind]
             else:
                 self._lose(mark, Lost(Dot(lane, max(written or 0, min(n, top))), key))
             changed.add(key)
         for mark, n in marks.items():
             self._lose(mark, Lost(Dot(lane, n), b""))
-        self._seen[lane] = top
-        self._vector = self._vector.advanced(Dot(lane, top))
-        return changed
+        return changed, top
 
-    def _learn(self, lane: int, commits: list[CommitRow]) -> dict[bytes, int]:
-        """Take in the authentic ones of `commits`; for each mark of a key, the newest of them that wrote it."""
+    def _learn(self, lane: int, commits: list[CommitRow]) -> tuple[dict[bytes, int], dict[int, CommitRow]]:
+        """Take in the authentic of `commits`; for each mark of a key the newest that wrote it, and all of them."""
         newest: dict[bytes, int] = {}
-        context = VersionVector()
+        good: dict[int, CommitRow] = {}
+        known, is_authentic, size = self._commits, records.is_authentic_commit, seal.MARK_SIZE
+        last = None
         for row in commits:
-            if self._is_authentic(lane, row):
-                context = VersionVector.from_bytes(row.context)
-                self._commits[Dot(lane, row.n)] = (row.hlc, context)
-                self._clock.see(row.hlc)
-                for at in range(0, len(row.marks), seal.MARK_SIZE):
-                    newest[row.marks[at : at + seal.MARK_SIZE]] = row.n
-        self._needed = self._needed.join(context)  # a later context holds every earlier one of its lane
-        return newest
+            if is_authentic(self._key, lane, row):
+                n, hlc, context, _, marks, _ = last = row
+                good[n] = row
+                known[lane, n] = (hlc, context)
+                for at in range(0, len(marks), size):
+                    newest[marks[at : at + size]] = n
+        if last is not None:
+            self._clock.see(max(row.hlc for row in good.values()))
+            self._needed = self._needed.join(VersionVector.from_bytes(last.context))  # which holds all earlier ones
+        return newest, good
 
     def _is_authentic(self, lane: int, row: CommitRow) -> bool:
         return records.is_authentic_commit(self._key, lane, row)
 
     def _lose(self, mark: bytes, lost: Lost) -> None:
         """Remember that a write is damaged, unless one that we know has replaced it."""
+        self._read_all()  # it may be one of any lane
         keys = [lost.key] if lost.key else [key for key in self._index if seal.key_mark(key) == mark]
         for key in keys:
             self._shown.pop(key, None)
@@ -197,13 +234,34 @@ class Joining:
         if known is None:
             self._index[key] = (entry,)
         else:
-            self._shown.pop(key, None)
-            is_over_all = all(k.dot in entry.context and entry.dot not in k.context for k in known)
-            self._index[key] = (entry,) if is_over_all else surviving([*known, entry])
+            self._outdate(key)
+            self._index[key] = with_write(known, entry)
         if self._lost:
-            mark = seal.key_mark(key)
-            if mark in self._lost and self._lost[mark].dot in entry.context:
-                del self._lost[mark]
+            self._find_again(key, entry)
+
+    def _outdate(self, key: bytes) -> None:
+        """What was shown of `key` is not all of it any more, but may be part of it."""
+        if (versions := self._shown.pop(key, None)) is not None:
+            self._outdated[key] = versions
+
+    def _find_again(self, key: bytes, entry: Sibling[int]) -> None:
+        """What was lost of `key` counts no more if `entry` has replaced it."""
+        mark = seal.key_mark(key)
+        if mark in self._lost and self._lost[mark].dot in entry.context:
+            del self._lost[mark]
+
+    def _replace(self, rows: list[EntryRow], dot: Dot, context: VersionVector, hlc: int) -> None:
+        """Take in what this replica wrote itself, which has seen all that there is."""
+        index, shown = self._index, self._shown
+        by_kind: dict[int, tuple[Sibling[int]]] = {}
+        for row in rows:
+            key, kind = row.key, row.kind
+            if kind not in by_kind:
+                by_kind[kind] = (Sibling(dot, context, hlc, kind),)
+            index[key] = by_kind[kind]
+            shown.pop(key, None)
+        for row in rows if self._lost else ():
+            self._find_again(row.key, by_kind[row.kind][0])
 
     def _refuse_lost(self, key: bytes) -> None:
         if self._lost and (lost := self._lost.get(seal.key_mark(key))):
@@ -215,7 +273,7 @@ class Joining:
             raise StoreDamaged(error.path, error.why)
 
 
-def _highest(since: int, commits: list[CommitRow], rows: list[tuple[bytes, int, int]], good: set[int]) -> int:
+def _highest(since: int, commits: list[CommitRow], rows: list[tuple[bytes, int, int]], good: Collection[int]) -> int:
     """The newest commit of a lane, damaged ones included, so that no number is ever given twice.
 
     A damaged row may show any number: those that the count of damaged rows cannot explain are not believed.

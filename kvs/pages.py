@@ -9,18 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-PAGE = 4096
+PAGES = (1 << 14, 1 << 12)
+"""Bytes of a page in logs that were ever written, the present ones first."""
+_MAGIC = b"SQLite format 3\x00"
 _TABLE_LEAF, _INDEX_LEAF, _INDEX_INTERIOR = 0x0D, 0x0A, 0x02
 _SIZES = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8, 8: 0, 9: 0}
 Field = int | bytes | None
 
 
 def records(data: bytes) -> Iterator[tuple[int | None, list[Field]]]:
-    """Every record of every page but the first: its row id (None where the table has none), and its fields."""
-    for at in range(PAGE, len(data) - PAGE + 1, PAGE):
-        page = data[at : at + PAGE]
-        if page[0] in (_TABLE_LEAF, _INDEX_LEAF, _INDEX_INTERIOR):
-            yield from _cells(data, page)
+    """Every record of every page but the first: its row id (None where the table has none), and its fields.
+
+    If the head of the file does not say how large its pages are, all sizes are tried: what a wrong one shows is noise.
+    """
+    said = int.from_bytes(data[16:18], "big")
+    for nbytes in (said,) if data.startswith(_MAGIC) and said in PAGES else PAGES:
+        for at in range(nbytes, len(data) - nbytes + 1, nbytes):
+            page = data[at : at + nbytes]
+            if page[0] in (_TABLE_LEAF, _INDEX_LEAF, _INDEX_INTERIOR):
+                yield from _cells(data, page)
 
 
 def _cells(data: bytes, page: bytes) -> Iterator[tuple[int | None, list[Field]]]:
@@ -42,17 +49,18 @@ def _payload(data: bytes, page: bytes, at: int, nbytes: int, *, is_table: bool) 
     """The whole record, its overflow pages too."""
     if nbytes > len(data):
         raise ValueError("longer than the file")
-    most = PAGE - 35 if is_table else (PAGE - 12) * 64 // 255 - 23
+    size = len(page)
+    most = size - 35 if is_table else (size - 12) * 64 // 255 - 23
     if nbytes <= most:
         return _slice(page, at, nbytes)
-    least = (PAGE - 12) * 32 // 255 - 23
-    local = least + (nbytes - least) % (PAGE - 4)
+    least = (size - 12) * 32 // 255 - 23
+    local = least + (nbytes - least) % (size - 4)
     local = local if local <= most else least
     found, follow = bytearray(_slice(page, at, local)), int.from_bytes(_slice(page, at + local, 4), "big")
     while len(found) < nbytes:
         if follow < 2:
             raise ValueError("cut off")
-        overflow = _slice(data, (follow - 1) * PAGE, PAGE)
+        overflow = _slice(data, (follow - 1) * size, size)
         follow = int.from_bytes(overflow[:4], "big")
         found += overflow[4 : 4 + nbytes - len(found)]
     return bytes(found)

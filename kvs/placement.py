@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 MEMORY, NODE, OBJECT = "memory", "node", "object"
 FILE = "placement"
 MOVE_S = 60.0
+_RETRY_MOST_S = 3600.0
 """Of one move over the network; an object store's retries fit in it."""
 
 
@@ -230,7 +231,11 @@ class PlacedBlobs(Blobs):
 
 
 class BackgroundMover:
-    """A mover with a thread of its own, which steps every `every_s` seconds until it is closed."""
+    """A mover with a thread of its own, which steps every `every_s` seconds until it is closed.
+
+    A step that could not be done (a full disk, say) is tried again after twice the time, then after twice that, up to
+    an hour; `failure` and `python -m kvs stats` tell of it meanwhile.
+    """
 
     def __init__(
         self,
@@ -248,7 +253,8 @@ class BackgroundMover:
         self._placement, self._space, self._tiers, self._every_s = placement, space, tiers, every_s
         self._before = before
         self._done = self._failed = 0
-        self._failure: BaseException | None = None
+        self.failure: KvsError | OSError | None = None
+        """Why the last step of the thread could not be done; None if it was."""
         self._mover = Mover(
             placement, tiers, budget, terms=terms, limits=limits, model=placement.model, clock=time.time
         )  # fmt: skip
@@ -272,23 +278,33 @@ class BackgroundMover:
         """End it after the move that is under way, and give its memory back.
 
         Raises:
-            KvsError: what ended it before.
+            KvsError, OSError: its last step could not be done.
         """
         self._cancelled.set()
         self._mover.cancel()
         self._thread.join(deadline_s)
         self._placement.close()
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
 
     def _run(self) -> None:
-        try:
-            while not self._cancelled.wait(self._every_s):
+        wait_s = self._every_s
+        while not self._cancelled.wait(wait_s):
+            try:
                 self.step()
-        except (KvsError, OSError) as e:
-            self._failure = e
+            except (KvsError, OSError) as e:
+                self.failure, wait_s = e, max(self._every_s, min(2 * wait_s, _RETRY_MOST_S))
+                self._report_trouble(e)
+            else:
+                self.failure, wait_s = None, self._every_s
 
-    def _report(self, report: Report) -> None:
+    def _report_trouble(self, error: Exception) -> None:
+        try:
+            self._report(Report(), str(error))
+        except (KvsError, OSError):  # nothing can be written there: `failure` has it, and `close` raises it
+            return
+
+    def _report(self, report: Report, trouble: str = "") -> None:
         self._done += len(report.done)
         self._failed += len(report.failed)
         said = {
@@ -298,6 +314,7 @@ class BackgroundMover:
             "failed": self._failed,
             "left": report.left,
             "why": str(report.failed[0].error) if report.failed else "",
+            "trouble": trouble,
         }
         temporary = f"{self._space}/.{FILE}-{os.getpid()}"
         write_private(temporary, json.dumps(said).encode())
@@ -319,7 +336,8 @@ def described(space: str) -> str:
                  said["tiers"].items()]  # fmt: skip
         age = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(said["time_s"]))
         why = f", {said['failed']} failed ({said['why']})" if said["failed"] else ""
-        return f"blob bytes by tier: {', '.join(parts)}; {said['moved']} moves{why}, {age}"
+        trouble = f"; its last step could not be done: {said['trouble']}" if said.get("trouble") else ""
+        return f"blob bytes by tier: {', '.join(parts)}; {said['moved']} moves{why}, {age}{trouble}"
     except FileNotFoundError:
         return ""
     except (ValueError, KeyError, TypeError) as e:

@@ -31,12 +31,13 @@ class Recalling:
     _lock: threading.RLock
     _logs: dict[int, LaneLog]
     _seen: dict[int, int]
-    _commits: dict[Dot, tuple[int, VersionVector]]
+    _commits: dict[tuple[int, int], tuple[int, bytes]]
 
     if TYPE_CHECKING:  # what `Replica` does
 
         def open_blob(self, ref: BlobRef) -> memoryview: ...
         def read_blob(self, ref: BlobRef) -> bytes: ...
+        def _read_all(self) -> None: ...
         def _is_authentic(self, lane: int, row: CommitRow) -> bool: ...
         def _refuse_unreadable(self, lane: int) -> None: ...
         def _authentic(self, dot: Dot, row: EntryRow) -> EntryRow: ...
@@ -79,6 +80,7 @@ class Recalling:
     def history(self) -> History:
         """Every version that this replica has joined and that was not collected, by the commit that wrote it."""
         with self._lock:
+            self._read_all()
             lanes = [lane_history(lane, log, self._seen[lane], self._is_authentic) for lane, log in self._logs.items()]
             return History(lanes, self._version, self.open_blob, self.read_blob)
 
@@ -89,4 +91,6 @@ class Recalling:
             if row is None:
                 raise LookupError(key)
             row, (hlc, context) = self._authentic(dot, row), self._commits[dot]
-            return None if row.kind == DELETED else Version(dot, context, hlc, self._value(row))
+            if row.kind == DELETED:
+                return None
+            return Version(dot, VersionVector.from_bytes(context), hlc, self._value(row))

@@ -7,17 +7,25 @@ written by later software: it is refused as such, and never taken for damage.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from kvs import seal
 from kvs.causal import Dot
 from kvs.errors import StoreForeign
 from kvs.tiers.node import CommitRow, EntryRow
 
+Stored = tuple[bytes, int, bytes, bytes]
+"""What a row says of one key: the key, the kind, the payload, the blobs."""
+
 DELETED, INLINE, SPILLED = 0, 1, 2
 RECORD_FORMAT = 1
 MAC_SIZE = 32
 _KIND_BITS = 4
+_SIZE = struct.Struct("<Q").pack
+_ENTRY: Callable[[tuple[bytes, int, int, bytes, bytes, bytes]], EntryRow] = partial(tuple.__new__, EntryRow)
+"""An entry of its fields, for half of what its own constructor takes."""
 
 
 def record_version(kind: int) -> int:
@@ -31,33 +39,68 @@ def refuse_newer(what: str, kind: int) -> None:
     Raises:
         StoreForeign: its layout, or its kind, is of a later version.
     """
-    if record_version(kind) != RECORD_FORMAT or kind not in (DELETED, INLINE, SPILLED):
+    if not DELETED <= kind <= SPILLED:
         found = f"{record_version(kind)}.{kind & ((1 << _KIND_BITS) - 1)}"
         raise StoreForeign.newer(what, found, f"{RECORD_FORMAT}.{SPILLED}")
 
 
 def entry_mac(key: bytes, dot: Dot, hlc: int, context: bytes, row: EntryRow) -> bytes:
-    head = b"e%d.%d.%d.%d" % (dot.replica, dot.counter, hlc, row.kind)
-    return seal.mac(key, (head, context, row.key, row.payload, row.blobs))
+    name, _, kind, payload, blobs, _ = row
+    hasher = seal.begun(key).copy()
+    hasher.update(b"".join((
+        _entry_head(dot, hlc, context, kind),
+        _SIZE(len(name)), name, _SIZE(len(payload)), payload, _SIZE(len(blobs)), blobs,
+    )))  # fmt: skip
+    return hasher.digest()
+
+
+def sealed_entries(key: bytes, dot: Dot, hlc: int, context: bytes, entries: Iterable[Stored]) -> list[EntryRow]:
+    """The rows of one commit, with the codes that make them authentic."""
+    heads: dict[int, bytes] = {}
+    begun, n, rows = seal.begun(key), dot.counter, []
+    for name, kind, payload, blobs in entries:
+        if kind not in heads:
+            heads[kind] = _entry_head(dot, hlc, context, kind)
+        hasher = begun.copy()
+        hasher.update(b"".join((
+            heads[kind], _SIZE(len(name)), name, _SIZE(len(payload)), payload, _SIZE(len(blobs)), blobs
+        )))  # fmt: skip
+        rows.append(_ENTRY((name, n, kind, payload, blobs, hasher.digest())))
+    return rows
+
+
+def _entry_head(dot: Dot, hlc: int, context: bytes, kind: int) -> bytes:
+    """What all entries of a commit that are of one kind have in common."""
+    head = b"e%d.%d.%d.%d" % (*dot, hlc, kind)
+    return b"".join((_SIZE(len(head)), head, _SIZE(len(context)), context))
 
 
 def commit_mac(key: bytes, lane: int, row: CommitRow) -> bytes:
-    return seal.mac(key, (b"c%d.%d.%d" % (lane, row.n, row.hlc), row.context, row.marks))
+    n, hlc, context, _, marks, _ = row
+    head = b"c%d.%d.%d" % (lane, n, hlc)
+    hasher = seal.begun(key).copy()
+    hasher.update(b"".join((_SIZE(len(head)), head, _SIZE(len(context)), context, _SIZE(len(marks)), marks)))
+    return hasher.digest()
 
 
 def note_mac(key: bytes, lane: int, row: CommitRow) -> bytes:
     """Apart from the commit's own: a damaged note costs an entry of the log, and none of the keys."""
-    return seal.mac(key, (b"n%d.%d.%d" % (lane, row.n, row.hlc), row.note))
+    head, note = b"n%d.%d.%d" % (lane, row.n, row.hlc), row.note
+    hasher = seal.begun(key).copy()
+    hasher.update(b"".join((_SIZE(len(head)), head, _SIZE(len(note)), note)))
+    return hasher.digest()
 
 
 def sealed(key: bytes, lane: int, row: CommitRow) -> CommitRow:
     """The commit with the codes that make it authentic in `lane`."""
-    return row._replace(mac=commit_mac(key, lane, row) + note_mac(key, lane, row))
+    return CommitRow(*row[:5], commit_mac(key, lane, row) + note_mac(key, lane, row))
 
 
 def is_authentic_commit(key: bytes, lane: int, row: CommitRow) -> bool:
-    """Whether it was written by who holds the key, but for its note."""
-    if not _is_formed((row.n, row.hlc), (row.context, row.marks, row.mac)):
+    """Whether it was written by who holds the key, but for its note. A damaged row may hold anything of any type."""
+    if type(row.n) is not int or type(row.hlc) is not int:
+        return False
+    if type(row.context) is not bytes or type(row.marks) is not bytes or type(row.mac) is not bytes:
         return False
     return seal.same(row.mac[:MAC_SIZE], commit_mac(key, lane, row))
 
@@ -76,7 +119,9 @@ def is_authentic_entry(key: bytes, lane: int, commit: CommitRow, row: EntryRow) 
 
 
 def is_authentic_entry_of(key: bytes, dot: Dot, hlc: int, context: bytes, row: EntryRow) -> bool:
-    if not _is_formed((row.kind,), (row.key, row.payload, row.blobs, row.mac)):
+    if type(row.kind) is not int or type(row.key) is not bytes or type(row.payload) is not bytes:
+        return False
+    if type(row.blobs) is not bytes or type(row.mac) is not bytes:
         return False
     return seal.same(row.mac, entry_mac(key, dot, hlc, context, row))
 
@@ -92,8 +137,3 @@ def gaps(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
         if n > before + 1:
             yield before + 1, n - 1
         before = n
-
-
-def _is_formed(numbers: Collection[object], parts: Collection[object]) -> bool:
-    """A damaged row may hold anything of any type."""
-    return all(isinstance(n, int) for n in numbers) and all(isinstance(part, bytes) for part in parts)

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
 
 from kvs import records, seal
 from kvs.errors import BlobDamaged, StoreDamaged
 from kvs.tiers.blobs import BlobRef, Blobs, Fetch, refs_from_bytes
+from kvs.tiers.files import read
 from kvs.tiers.node import LaneLog, sync_folder, translated
 
 ALL = (1 << 63) - 1
@@ -42,7 +42,7 @@ class SyncMark:
     def read(self) -> int:
         """The mark; where it was never written or is damaged, nothing of the lane is doubted."""
         try:
-            data = Path(self._path).read_bytes()
+            data = read(self._path)
         except FileNotFoundError:
             return ALL
         n, code = data[:8], data[8:]
@@ -52,14 +52,14 @@ class SyncMark:
 def boot_id() -> bytes:
     """Names this run of the machine; empty where the system does not say."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+        return read("/proc/sys/kernel/random/boot_id").strip()
     except OSError:
         return b""
 
 
 def was_opened_since_boot(space: str) -> bool:
     try:
-        return Path(f"{space}/boot").read_bytes() == boot_id()  # a system that does not name its runs has one
+        return read(f"{space}/boot") == boot_id()  # a system that does not name its runs has one
     except FileNotFoundError:
         return False
 

@@ -16,23 +16,24 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from kvs import records, seal
 from kvs.causal import Dot, Sibling, VersionVector
 from kvs.clock import HybridClock
-from kvs.errors import LaneLost, NotAuthentic, ReadOnlyReplica, StoreDamaged, StoreUnusable
+from kvs.errors import LaneLost, NotAuthentic, ReadOnlyReplica, StoreDamaged
 from kvs.joining import Joining
+from kvs.key_index import Head, KeyIndex
 from kvs.pins import NEVER, Pin
 from kvs.recalling import Recalling
 from kvs.records import DELETED, INLINE, SPILLED
 from kvs.recovery import ALL, SyncMark
 from kvs.settings import Settings
+from kvs.syncing import Syncing
 from kvs.tiers.blobs import BlobRef, Blobs, refs_from_bytes, refs_to_bytes
 from kvs.tiers.news import News
-from kvs.tiers.node import CommitRow, EntryRow, LaneLog, sync_folder, translated
+from kvs.tiers.node import CommitRow, EntryRow, LaneLog
 from kvs.upkeep import Lost, Upkeep
 from kvs.verbs import Verbs
 from kvs.version import Commit, Value, Version
@@ -51,7 +52,7 @@ _SHOWN_COST = 500
 """Bytes that a version takes besides its payload."""
 
 
-class Replica(Joining, Recalling, Upkeep, Verbs):
+class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
     """See the module. Safe to use from several threads; each call is atomic."""
 
     def __init__(
@@ -76,9 +77,10 @@ class Replica(Joining, Recalling, Upkeep, Verbs):
         self._logs: dict[int, LaneLog] = {}
         self._seen: dict[int, int] = {}
         self._versions: dict[int, int] = {}
-        self._commits: dict[Dot, tuple[int, VersionVector]] = {}
+        self._commits: dict[tuple[int, int], tuple[int, bytes]] = {}
         self._index: dict[bytes, tuple[Sibling[int], ...]] = {}
         self._shown: dict[bytes, tuple[Version, ...]] = {}
+        self._outdated: dict[bytes, tuple[Version, ...]] = {}
         self._shown_nbytes = 0
         self._vector = VersionVector()
         self._needed = VersionVector()
@@ -86,6 +88,11 @@ class Replica(Joining, Recalling, Upkeep, Verbs):
         self._gone: list[tuple[int, int, int]] = []
         self._unreadable: dict[int, StoreDamaged] = {}
         self._lanes_mtime = -1
+        self._is_new = True
+        self._unread: dict[int, KeyIndex] = {}
+        self._found: set[bytes] = set()
+        self._unsealed: dict[bytes, int] | None = {}
+        self._sealed: Head | None = None
         self._is_placed = False
         self._unpublished_ns = NEVER
         self._watches: WeakSet[Watch] = WeakSet()
@@ -147,56 +154,70 @@ class Replica(Joining, Recalling, Upkeep, Verbs):
             StoreDamaged: the lane that has it cannot be read, or may have it.
             StoreForeign: a later version wrote it.
         """
-        try:
-            return self._shown[key]
-        except KeyError:
-            return self._read(key)
+        found = self._shown.get(key)
+        return found if found is not None else self._read(key)
 
     def _read(self, key: bytes) -> tuple[Version, ...]:
         with self._lock:
+            siblings = self._siblings(key)
             self._refuse_lost(key)
-            if self._unreadable and key not in self._index:
+            if self._unreadable and not siblings:
                 self._refuse_unreadable(min(self._unreadable))
-            rows = ((sibling, self._row(key, sibling.dot)) for sibling in self._index.get(key, _EMPTY))
-            found = [(s, self._authentic(s.dot, row)) for s, row in rows]
-            versions = tuple(
-                Version(s.dot, s.context, s.hlc, self._value(row)) for s, row in found if row.kind != DELETED
-            )
-            if versions and all(row.kind != SPILLED for _, row in found):
-                self._keep(key, versions)
-            return versions
+            before = self._outdated.pop(key, _EMPTY)
+            known = {version.dot: version for version in before} if before else None
+            versions, is_small = [], True
+            for sibling in siblings:
+                dot = sibling.dot
+                version = known.get(dot) if known else None
+                if version is None:
+                    row = self._authentic(dot, self._row(key, dot))
+                    if row.kind == DELETED:
+                        continue
+                    is_small = is_small and row.kind != SPILLED
+                    version = Version(dot, sibling.context, sibling.hlc, self._value(row))
+                versions.append(version)
+            found = tuple(versions)
+            if found and is_small:
+                self._keep(key, found)
+            return found
 
     def _keep(self, key: bytes, versions: tuple[Version, ...]) -> None:
         """For the next read. Who joins a write of the key drops it before the lock is free, so a cut stays one."""
-        self._shown_nbytes += sum(len(version.value.payload) + _SHOWN_COST for version in versions)
+        for version in versions:
+            self._shown_nbytes += len(version.value.payload) + _SHOWN_COST
         if self._shown_nbytes > _SHOWN_NBYTES:
             self._shown.clear()
+            self._outdated.clear()
             self._shown_nbytes = 0
         self._shown[key] = versions
 
     def keys(self, prefix: bytes = b"") -> list[bytes]:
         """Keys that are written and not deleted, sorted; damaged ones, which `get` refuses, are among them."""
         with self._lock:
-            found = {key for key in self._index if key.startswith(prefix) and not self._is_deleted(key)}
+            self._read_all()
+            found = {
+                key
+                for key, siblings in self._index.items()
+                if key.startswith(prefix) and (siblings[0].value != DELETED or not _are_deleted(siblings))
+            }
             found |= {lost.key for lost in self._lost.values() if lost.key and lost.key.startswith(prefix)}
             return sorted(found)
 
     def dots(self, key: bytes) -> tuple[Dot, ...]:
         """Which writes `get` would return, without reading them; deletions too."""
-        return tuple(sibling.dot for sibling in self._index.get(key, _EMPTY))
-
-    def _is_deleted(self, key: bytes) -> bool:
-        return all(sibling.value == DELETED for sibling in self._index[key])
+        return tuple(sibling.dot for sibling in self._siblings(key))
 
     def _row(self, key: bytes, dot: Dot) -> EntryRow:
-        self._refuse_unreadable(dot.replica)
-        row = self._logs[dot.replica].entry(key, dot.counter)
+        lane, n = dot
+        if self._unreadable:
+            self._refuse_unreadable(lane)
+        row = self._logs[lane].entry(key, n)
         if row is None:
             raise NotAuthentic(f"key {key!r} of space {self._name!r} (commit {dot}, which is gone)")
         return row
 
     def _value(self, row: EntryRow) -> Value:
-        refs = refs_from_bytes(row.blobs)
+        refs = refs_from_bytes(row.blobs) if row.blobs else _EMPTY
         if row.kind == INLINE:
             return Value(row.payload, refs)
         return Value(self._blobs.read(refs[0]), refs[1:])
@@ -224,41 +245,47 @@ class Replica(Joining, Recalling, Upkeep, Verbs):
             if self._logs[lane].is_checkpoint_overdue:
                 self.sync()
             dot = Dot(lane, self._seen.get(lane, 0) + 1)
-            hlc, context = self._clock.tick(), self._vector.to_bytes()
-            rows = [self._entry_row(key, dot, hlc, context, value) for key, value in writes.items()]
+            hlc, vector = self._clock.tick(), self._vector
+            context = vector.to_bytes()
+            limit = self._settings.inline_limit_bytes
+            stored = [
+                (key, INLINE, value[0], b"")
+                if value is not None and not value[1] and len(value[0]) <= limit
+                else (key, *self._stored(value))
+                for key, value in writes.items()
+            ]
+            rows = records.sealed_entries(self._key, dot, hlc, context, stored)
             if self._settings.durability == "disk":
                 self._blobs.sync()
-            marks = b"".join(map(seal.key_mark, writes))
-            commit = CommitRow(dot.counter, hlc, context, note, marks, b"")
+            marks = list(map(seal.known_mark, writes))
+            commit = CommitRow(dot.counter, hlc, context, note, b"".join(marks), b"")
             self._logs[lane].append(records.sealed(self._key, lane, commit), rows)
-            self._commits[dot] = (hlc, self._vector)
+            self._commits[lane, dot.counter] = (hlc, context)
             self._seen[lane] = dot.counter
-            for row in rows:
-                self._add(row.key, Sibling(dot, self._vector, hlc, row.kind))
-            self._vector = self._vector.advanced(dot)
+            self._replace(rows, dot, vector, hlc)
+            if self._unsealed is not None:
+                self._unsealed.update(dict.fromkeys(marks, dot.counter))
+            self._vector = vector.advanced(dot)
             self._logs[lane].tell(self._news)
             self._unpublished_ns = NEVER
             return dot
 
-    def _entry_row(self, key: bytes, dot: Dot, hlc: int, context: bytes, value: Value | None) -> EntryRow:
-        refs: tuple[BlobRef, ...]
+    def _stored(self, value: Value | None) -> tuple[int, bytes, bytes]:
+        """The kind, the payload and the blobs of the row that says so."""
         if value is None:
-            kind, payload, refs = DELETED, b"", ()
-        elif len(value.payload) <= self._settings.inline_limit_bytes:
-            kind, payload, refs = INLINE, value.payload, value.blobs
-        else:
-            kind, payload, refs = SPILLED, b"", (self.put_blob(value.payload), *value.blobs)
-        blobs = refs_to_bytes(refs)
-        code = records.entry_mac(self._key, dot, hlc, context, EntryRow(key, dot.counter, kind, payload, blobs, b""))
-        return EntryRow(key, dot.counter, kind, payload, blobs, code)
+            return DELETED, b"", b""
+        payload, refs = value
+        if len(payload) <= self._settings.inline_limit_bytes:
+            return INLINE, payload, refs_to_bytes(refs)
+        return SPILLED, b"", refs_to_bytes((self.put_blob(payload), *refs))
 
     def _authentic(self, dot: Dot, row: EntryRow) -> EntryRow:
-        what = f"key {row.key!r} of space {self._name!r} (commit {dot})"
         known = self._commits.get(dot)
-        if known and records.is_authentic_entry_of(self._key, dot, known[0], known[1].to_bytes(), row):
-            records.refuse_newer(what, row.kind)
-            return row
-        raise NotAuthentic(what)
+        if known is None or not records.is_authentic_entry_of(self._key, dot, *known, row):
+            raise NotAuthentic(f"key {row.key!r} of space {self._name!r} (commit {dot})")
+        if not DELETED <= row.kind <= SPILLED:
+            records.refuse_newer(f"key {row.key!r} of space {self._name!r} (commit {dot})", row.kind)
+        return row
 
     def put_blob(self, data: bytes | bytearray | memoryview) -> BlobRef:
         """Store a large value; one that is already there is not written again. Name it in a `Value` that you publish.
@@ -288,56 +315,6 @@ class Replica(Joining, Recalling, Upkeep, Verbs):
         """
         return self._blobs.read(ref)
 
-    def sync(self, level: str = "disk", *, deadline_s: float = 60.0) -> None:
-        """Bring what was published so far to a level: `disk` (a power loss takes nothing) or `object` (all that this
-        machine published to the space is in the store's cold tier too, so the loss of the machine takes nothing).
-
-        At `disk`, blobs are flushed, then the log that names them; a long log is then moved to its database, which a
-        `publish` would else have to wait for one day. Only `object` has a deadline.
-
-        Raises:
-            StoreUnusable: it could not be flushed, call it again; or the store has no cold tier.
-            TierUnreachable: the deadline came first. TierRefused, LaneLost: see `Mirror.push`.
-            ValueError: there is no such level.
-        """
-        if level not in ("disk", "object"):
-            raise ValueError(f"level is {level!r}. Give 'disk' or 'object'.")
-        if level == "object" and self._cold is None:
-            raise StoreUnusable(
-                self._directory, "it has no cold tier", 'Open the store with cold="s3://bucket/prefix".'
-            )
-        last = self._seen.get(self._lane, 0) if self._lane is not None else 0
-        self._blobs.sync()
-        self._hold_no_longer()
-        if self._lane is not None:
-            self._sync_place()
-            self._logs[self._lane].sync()
-            if self._settings.durability != "disk":
-                self._mark.write(last)
-            if self._logs[self._lane].is_checkpoint_due:
-                self._logs[self._lane].checkpoint()  # it flushes rows: what they name went first
-        if level == "object" and self._cold is not None:
-            from kvs.mirror import Mirror  # here: only a store with a cold tier needs it
-
-            with self._lock:
-                self._mirror = self._mirror or Mirror(self._directory, self._key, self._cold)
-            self._mirror.push(deadline_s=deadline_s)
-
-    def _hold_no_longer(self) -> None:
-        """Let collectors have what was put, if it was published. Not in every publish, of which it would be a part."""
-        with self._lock:
-            if self._unpublished_ns == NEVER:
-                self._pin.hold(NEVER)
-
-    def _sync_place(self) -> None:
-        """Flush the names of the directories that lead to this lane, once."""
-        if not self._is_placed:
-            space = self._directory
-            for folder in (f"{space}/lanes/{self._lane}", f"{space}/lanes", f"{space}/blobs", space):
-                translated(folder, partial(sync_folder, folder))
-            translated(space, partial(sync_folder, os.path.dirname(space)))
-            self._is_placed = True
-
     @property
     def _pins(self) -> str:
         return f"{self._directory}/pins"
@@ -356,6 +333,7 @@ class Replica(Joining, Recalling, Upkeep, Verbs):
             try:
                 if self._lane in self._logs and os.getpid() == self._pid:
                     self._blobs.sync()  # the last one to close a log checkpoints it, and that flushes rows
+                    self._seal_at_close(self._logs[self._lane])
             finally:
                 self._close_files()
 
@@ -363,7 +341,9 @@ class Replica(Joining, Recalling, Upkeep, Verbs):
         for log in self._logs.values():
             log.close()
         self._logs.clear()
+        self._close_unread()
         self._shown.clear()
+        self._outdated.clear()
         self._news.close()
         self._pin.drop()
 
@@ -372,3 +352,7 @@ class Replica(Joining, Recalling, Upkeep, Verbs):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _are_deleted(siblings: tuple[Sibling[int], ...]) -> bool:
+    return all(sibling.value == DELETED for sibling in siblings)

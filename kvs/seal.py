@@ -10,6 +10,7 @@ import hmac
 import os
 import threading
 from collections.abc import Iterable
+from functools import lru_cache
 
 from blake3 import blake3
 
@@ -100,12 +101,29 @@ def key_mark(key: bytes) -> bytes:
     return blake3(key).digest(length=MARK_SIZE)
 
 
+known_mark = lru_cache(1 << 13)(key_mark)
+"""The same for keys that come again and again, as those of a notebook do."""
+
+
+def first_of_digest(data: bytes, nbytes: int) -> bytes:
+    """The first bytes of `digest(data)`, for data that is not large."""
+    return blake3(data).digest(length=nbytes)
+
+
 def mac(key: bytes, parts: Iterable[bytes]) -> bytes:
     """An authentication code over `parts`, each with its length, so that no two lists of parts look alike."""
-    pieces: list[bytes] = []
-    for part in parts:
-        pieces += (len(part).to_bytes(8, "little"), part)
-    return blake3(b"".join(pieces), key=key).digest()
+    return blake3(b"".join([joined(part) for part in parts]), key=key).digest()
+
+
+@lru_cache(32)
+def begun(key: bytes) -> blake3:
+    """Where `mac` begins: a copy of it that takes in the `joined` parts gives the same code in less time."""
+    return blake3(key=key)
+
+
+def joined(part: bytes) -> bytes:
+    """A part as `mac` takes it: after its length."""
+    return len(part).to_bytes(8, "little") + part
 
 
 def same(a: bytes, b: bytes) -> bool:

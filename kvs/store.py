@@ -20,7 +20,7 @@ from kvs import seal
 from kvs.errors import KvsError, StoreForeign, StoreUnusable
 from kvs.settings import Settings, checked
 from kvs.space import Space
-from kvs.tiers.files import write_private
+from kvs.tiers.files import read, write_private
 from kvs.tiers.node import FORMAT, sync_folder
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def cold_of(path: str) -> str:
 def _known_place(path: str) -> bytes | None:
     """The cold tier that was seen to need this store's key: it is not asked again, so that work goes on without it."""
     try:
-        return Path(f"{path}/cold").read_bytes()
+        return read(f"{path}/cold")
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -226,7 +226,7 @@ def _is_unfinished(path: str) -> bool:
 
 def _check_format(path: str, marker: str) -> None:
     try:
-        said = json.loads(Path(marker).read_bytes())
+        said = json.loads(read(marker))
         version, needs = int(said["kvs"]), str(said.get("needs", ""))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise StoreForeign(
@@ -253,7 +253,7 @@ def _key(path: str, *, created: bool) -> bytes:
             pass
         finally:
             os.unlink(temporary)
-    key = Path(key_path).read_bytes()
+    key = read(key_path)
     if len(key) != 32:
         raise StoreUnusable(path, f"its key {key_path} is damaged", "Restore the key file from a copy.")
     if stat.S_IMODE(os.stat(key_path).st_mode) & 0o077:
@@ -276,11 +276,11 @@ def _file_system(path: str) -> str:
         path = os.path.dirname(path)
     real, best, kind = os.path.realpath(path), "", ""
     try:
-        mounts = Path("/proc/self/mounts").read_text()
+        mounts = read("/proc/self/mounts").decode("utf-8", "surrogateescape")
     except OSError:
         return ""
     for line in mounts.splitlines():
-        _, point, fs, *_ = line.split(" ")
+        _, point, fs, _ = line.split(" ", 3)
         inside = real == point or real.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):
             best, kind = point, fs

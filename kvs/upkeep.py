@@ -62,7 +62,7 @@ class Upkeep:
     _lock: threading.RLock
     _blobs: Blobs
     _logs: dict[int, LaneLog]
-    _commits: dict[Dot, tuple[int, VersionVector]]
+    _commits: dict[tuple[int, int], tuple[int, bytes]]
     _index: dict[bytes, tuple[Sibling[int], ...]]
     _vector: VersionVector
     _lost: dict[bytes, Lost]
@@ -79,6 +79,7 @@ class Upkeep:
         @property
         def _pins(self) -> str: ...
         def sync(self) -> None: ...
+        def _read_all(self) -> None: ...
         def dots(self, key: bytes) -> tuple[Dot, ...]: ...
         def log(self, *, damaged: Callable[[KvsError], object]) -> Iterator[Commit]: ...
         def _find_lanes(self) -> None: ...
@@ -96,6 +97,7 @@ class Upkeep:
         power loss in between takes nothing that was current.
         """
         with self._lock:
+            self._read_all()
             self._hold_no_longer()
             log = self._logs[self.id]
             self._blobs.sync()  # `superseded` folds, and that flushes rows
@@ -153,6 +155,7 @@ class Upkeep:
     def use(self) -> Use:
         """What this view's space holds; every row is looked at. A blob that current versions share counts once."""
         with self._lock:
+            self._read_all()
             current = {(dot.replica, dot.counter, key) for key in self._index for dot in self.dots(key)}
             versions = live = dead = 0
             named: set[BlobRef] = set()
@@ -170,6 +173,7 @@ class Upkeep:
     def lost(self) -> dict[bytes, tuple[Dot, bytes]]:
         """What was damaged and not written again: by the mark of its key, the commit, and the key if it is known."""
         with self._lock:
+            self._read_all()
             return {mark: (lost.dot, lost.key) for mark, lost in self._lost.items()}
 
     def records(self) -> Iterator[tuple[int, CommitRow, list[EntryRow]]]:
@@ -178,6 +182,7 @@ class Upkeep:
         Raises:
             NotAuthentic, StoreDamaged: one is damaged. StoreForeign: a later version wrote it.
         """
+        self._read_all()
         for error in self.unreadable:
             raise error
         for lane, log in sorted(self._logs.items()):
@@ -196,6 +201,7 @@ class Upkeep:
 
     def check(self) -> Iterator[str]:
         """Authenticate every row and read every blob; what is damaged, one line each."""
+        self._read_all()
         for lane, first, last in self._gone:
             yield f"{self._log_path(lane)} has lost its newest commits: {first} to {last}, which another lane has seen."
         for lost in self._lost.values():

@@ -51,6 +51,18 @@ def surviving(writes: Iterable[Sibling[T]]) -> tuple[Sibling[T], ...]:
     return tuple(sorted(alive, key=lambda w: w.order, reverse=True))
 
 
+def with_write(known: tuple[Sibling[T], ...], write: Sibling[T]) -> tuple[Sibling[T], ...]:
+    """`surviving` of `known`, which survived before, and one write more. O(n)."""
+    (replica, counter), seen = write.dot, write.context._counts
+    left = tuple([w for w in known if w.dot[1] > seen.get(w.dot[0], 0)])
+    for w in left:
+        if counter <= w.context._counts.get(replica, 0) or w.dot == write.dot:
+            return surviving((*known, write))
+    if not left or write.order > left[0].order:
+        return (write, *left)
+    return tuple(sorted((*left, write), key=lambda w: w.order, reverse=True))
+
+
 class Write(NamedTuple):
     """One write that holds: its name, its time for breaking ties, and what it wrote."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import starmap
 from typing import Any
 
 from kvs.causal.dot import Dot
@@ -90,7 +90,7 @@ class VersionVector(Lattice):
 
     def to_bytes(self) -> bytes:
         """As stored in a lane. Canonical: equal vectors have equal bytes."""
-        return b"".join([_ENTRY.pack(r, c) for r, c in self._counts.items()])
+        return b"".join(starmap(_ENTRY.pack, self._counts.items()))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> VersionVector:
@@ -101,10 +101,11 @@ class VersionVector(Lattice):
         """
         if len(data) % _ENTRY.size:
             raise ValueError("not a version vector")
-        found = list(_ENTRY.iter_unpack(data))
-        counts = dict(found)
-        is_canonical = all(counts.values()) and all(a < b for (a, _), (b, _) in pairwise(found))
-        return _of_counts(counts) if is_canonical else cls(found)
+        counts = dict(_ENTRY.iter_unpack(data))
+        replicas = list(counts)
+        if len(replicas) * _ENTRY.size == len(data) and replicas == sorted(replicas) and 0 not in counts.values():
+            return _of_counts(counts)
+        return cls(_ENTRY.iter_unpack(data))
 
     def body(self) -> Any:
         return tuple(entry for pair in self for entry in pair)

@@ -24,6 +24,8 @@ MAX_DEPTH = 16
 _NONE, _NUMBER, _TEXT, _BYTES, _TUPLE = range(5)
 _NEGATIVE_ZERO, _BOOL, _INT, _FLOAT = range(4)
 _AS_IT_IS = (str, int, bytes, type(None))
+_ORDERED = (int, str, bytes)
+"""Types whose own order is that of their keys."""
 _SHOWN_BITS = 1024
 
 
@@ -85,6 +87,8 @@ def key(value: Any) -> Key:
 
 def at_most(a: Any, b: Any) -> bool:
     """Whether `a` is not above `b` in the order."""
+    if type(a) is type(b) and type(a) in _ORDERED:
+        return bool(a <= b)
     return key(a) <= key(b)
 
 

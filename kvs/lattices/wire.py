@@ -21,6 +21,8 @@ _UNSIGNED = ((0xFF, 0xCC, ">B"), (0xFFFF, 0xCD, ">H"), (0xFFFFFFFF, 0xCE, ">I"),
 _SIGNED = ((-0x80, 0xD0, ">b"), (-0x8000, 0xD1, ">h"), (-0x80000000, 0xD2, ">i"), (-0x8000000000000000, 0xD3, ">q"))
 _FIXED_EXTENSION = {1: 0xD4, 2: 0xD5, 4: 0xD6, 8: 0xD7, 16: 0xD8}
 _NUMBERS = {code: (Struct(form), Struct(form).size) for _, code, form in (*_UNSIGNED, *_SIGNED)}
+_PACK_UNSIGNED = [(limit, code, Struct(f">B{form[1]}").pack) for limit, code, form in _UNSIGNED]
+_PACK_SIGNED = [(limit, code, Struct(f">B{form[1]}").pack) for limit, code, form in _SIGNED]
 _NUMBERS[0xCB] = (_DOUBLE, 8)
 
 
@@ -93,13 +95,15 @@ def _pack_int(value: int, out: bytearray) -> None:
     elif -0x20 <= value < 0:
         out.append(value & 0xFF)
     elif 0 < value <= 0xFFFFFFFFFFFFFFFF:
-        code = next(code for limit, code, _ in _UNSIGNED if value <= limit)
-        out.append(code)
-        out += _NUMBERS[code][0].pack(value)
+        for limit, code, pack in _PACK_UNSIGNED:
+            if value <= limit:
+                out += pack(code, value)
+                break
     elif -0x8000000000000000 <= value < 0:
-        code = next(code for limit, code, _ in _SIGNED if value >= limit)
-        out.append(code)
-        out += _NUMBERS[code][0].pack(value)
+        for limit, code, pack in _PACK_SIGNED:
+            if value >= limit:
+                out += pack(code, value)
+                break
     else:
         data = value.to_bytes((value.bit_length() + 8) // 8, "big", signed=True)
         if len(data) in _FIXED_EXTENSION:

@@ -7,6 +7,16 @@ import os
 from kvs.errors import StoreUnusable
 
 
+def read(path: str) -> bytes:
+    """All of a small file.
+
+    Raises:
+        FileNotFoundError, OSError.
+    """
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
+
+
 def write_private(path: str, data: bytes) -> None:
     """A new file that only its owner may read, whole on disk before this returns."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

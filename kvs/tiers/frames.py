@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvs import seal
@@ -49,6 +49,10 @@ class Frame(NamedTuple):
     is_whole: bool
 
 
+_FRAME: Callable[[tuple[int, CommitRow, dict[bytes, EntryRow], int, int, bool]], Frame] = partial(tuple.__new__, Frame)
+"""A frame of its fields, for half of what its own constructor takes."""
+
+
 def packed(commit: CommitRow, rows: Sequence[EntryRow]) -> bytes:
     body = _encoder().encode((commit, rows))
     start = _START.pack(MARK, commit.n, len(body))
@@ -62,24 +66,39 @@ def frames(data: bytes, *, last: int = 0, base: int = 0, start: int = 0, with_su
     before the first frame, where that does not tell. Without sums, a frame with a good head is taken for whole if it
     can be read: while the machine runs, no write is torn otherwise, and each row has a code of its own.
     """
-    at = 0
-    while at < len(data):
+    at, size = 0, len(data)
+    while at < size:
         head = _head(data, at)
+        frame = None
         if head is not None:
             n, end = head
-            if end > len(data):
+            if end > size:
                 return
-        elif len(data) - at < HEAD_SIZE and _may_begin(data[at:]):
+            frame = None if with_sums else _plain(data, at, end, n, start)
+        elif size - at < HEAD_SIZE and _may_begin(data[at:]):
             return
         else:
             end = _next_head(data, at + 1)
             following = _head(data, end)
             n = following[0] - 1 if following else max(last, base) + 1
-        frame = _frame(data, at, end, n, start, is_sure=head is not None, with_sums=with_sums)
+        if frame is None:
+            frame = _frame(data, at, end, n, start, is_sure=head is not None, with_sums=with_sums)
         if frame.n > last:  # else it lies between two commits of which none is missing
             yield frame
             last = frame.n
         at = end
+
+
+def _plain(data: bytes, at: int, end: int, n: int, start: int) -> Frame | None:
+    """The frame of these bytes, if all that it says agrees; what `_frame` gives without sums, in less time."""
+    found = _decoded(data[at + HEAD_SIZE : end - SUM_SIZE])
+    if found is None or found[0].n != n:
+        return None
+    commit, rows = found
+    for row in rows:
+        if row.n != n:
+            return None
+    return _FRAME((n, commit, {row.key: row for row in rows}, start + at, start + end, True))
 
 
 def _frame(data: bytes, at: int, end: int, n: int, start: int, *, is_sure: bool, with_sums: bool) -> Frame:
@@ -104,11 +123,10 @@ def _frame(data: bytes, at: int, end: int, n: int, start: int, *, is_sure: bool,
 
 def _decoded(body: bytes) -> _Body | None:
     """None if it is no body."""
-    from msgspec import DecodeError
-
+    decoder, error = _decoder()
     try:
-        return _decoder().decode(body)
-    except DecodeError:
+        return decoder.decode(body)
+    except error:
         return None
 
 
@@ -120,10 +138,11 @@ def _encoder() -> msgspec.msgpack.Encoder:
 
 
 @cache
-def _decoder() -> msgspec.msgpack.Decoder[_Body]:
+def _decoder() -> tuple[msgspec.msgpack.Decoder[_Body], type[msgspec.DecodeError]]:
+    from msgspec import DecodeError
     from msgspec.msgpack import Decoder
 
-    return Decoder(_Body)
+    return Decoder(_Body), DecodeError
 
 
 def _head(data: bytes, at: int) -> tuple[int, int] | None:
@@ -151,4 +170,4 @@ def _next_head(data: bytes, at: int) -> int:
 
 
 def _sum(body: bytes) -> bytes:
-    return seal.digest(body)[:SUM_SIZE]
+    return seal.first_of_digest(body, SUM_SIZE)

@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from kvs.errors import KvsError, StoreDamaged
+from kvs.tiers.accounts import Accounts
 from kvs.tiers.database import (
     COMMIT_COLUMNS,
     ENTRY_COLUMNS,
@@ -44,6 +45,7 @@ from kvs.tiers.frames import Frame
 from kvs.tiers.news import News, Ringer, ringer_of
 from kvs.tiers.rows import CommitRow as CommitRow
 from kvs.tiers.rows import EntryRow as EntryRow
+from kvs.tiers.single import SingleRows
 from kvs.tiers.tail import Tail
 from kvs.tiers.translation import translated as translated  # for those who know the files of a space
 
@@ -51,12 +53,14 @@ DUE_NBYTES = 1 << 20
 """Of the tail from which it is moved to the database when somebody flushes."""
 OVERDUE_NBYTES = 8 << 20
 """From which a commit must wait for that; whoever opens the log then reads it in some 30 ms."""
+_FOLD_CACHE_KIB = 32 << 10
+"""What a fold changes stays in memory until its end: SQLite's 2 MiB would be written and read again meanwhile."""
 _LEAST = -(1 << 63)
 """Below all that a row can say, damaged ones too."""
 Keys = list[tuple[bytes, int, int]]
 
 
-class LaneLog:
+class LaneLog(Accounts, SingleRows):
     """One lane's log, open for its holder (`writable`) or for a reader; use from one thread at a time.
 
     `sync` and `checkpoint` may run in another thread.
@@ -70,7 +74,7 @@ class LaneLog:
             StoreForeign: it has a later format.
         """
         self._path, self._disk, self._pid = path, disk, os.getpid()
-        self._tail = Tail(path, self._last_folded)
+        self._tail = Tail(path, self.last_folded)
         self._unfolded: list[Frame] | None = None
         self._state: tuple[object, ...] = ()
         self._version = 0
@@ -196,9 +200,10 @@ class LaneLog:
     def last(self) -> int:
         """Number of the newest commit; 0 if there is none."""
         newest = max(translated(self._path, self._tail.load), default=0)
-        return max(newest, self._last_folded())
+        return max(newest, self.last_folded())
 
-    def _last_folded(self) -> int:
+    def last_folded(self) -> int:
+        """Number of the newest commit that the database has; 0 if there is none."""
         return self._one("select coalesce(max(n), 0) from commits")
 
     def version(self) -> int:
@@ -217,8 +222,8 @@ class LaneLog:
             new = self._tail.after(n)
             return [frame.commit for frame in new], _newest(_keys(new))
         with self.snapshot():
-            last = self._last_folded()
-            found = self.commits(n), self.newest_keys(n)
+            last = self.last_folded()
+            found = self.commits(n) if last > n or self._unfolded else [], self.newest_keys(n)
         self._joined = version, last
         return found
 
@@ -256,33 +261,6 @@ class LaneLog:
         for frame in unfolded:
             if (since is None or frame.n > since) and (until is None or frame.n <= until):
                 yield from (frame.rows[key] for key in sorted(frame.rows))
-
-    def superseded(self) -> list[tuple[bytes, int, int, bytes, int]]:
-        """(key, n, payload size, blobs, by) of rows that a later commit `by` of this lane replaced, oldest first.
-
-        For its holder: it folds the tail.
-        """
-        self.fold()
-        return self._all(
-            "select * from (select key, n, length(payload), blobs, (select min(later.n) from entries as later"
-            " where later.key = e.key and later.n > e.n) as by from entries as e) where by is not null order by n"
-        )
-
-    def sizes(self) -> list[tuple[bytes, int, int, bytes]]:
-        """(key, n, payload size, blobs) of every row whose fields are what they should be."""
-        with self._steady() as unfolded:
-            rows = self._all(
-                "select key, n, length(payload), blobs from entries where typeof(key) = 'blob'"
-                " and typeof(blobs) = 'blob' and length(blobs) % 40 = 0"
-            )
-            new = [row for frame in unfolded for row in frame.rows.values() if len(row.blobs) % 40 == 0]
-            return rows + [(row.key, row.n, len(row.payload), row.blobs) for row in new]
-
-    def blob_lists(self) -> list[bytes]:
-        with self._steady() as unfolded:
-            rows = self._all("select distinct blobs from entries where length(blobs) > 0 and typeof(blobs) = 'blob'")
-            new = {row.blobs for frame in unfolded for row in frame.rows.values() if row.blobs}
-            return [row[0] for row in rows] + sorted(new)
 
     # -- upkeep
 
@@ -322,6 +300,7 @@ class LaneLog:
         connection = connected(self._path, "rw")
         try:
             connection.execute("pragma wal_autocheckpoint=0")
+            connection.execute(f"pragma cache_size=-{_FOLD_CACHE_KIB}")
             in_transaction(connection, lambda: insert(connection, frames))
             self._sync_database()
         finally:

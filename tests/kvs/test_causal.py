@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvs.causal import AddWinsSet, CausalContext, Dot, MultiValue, Sibling, Text, VersionVector, runs
-from kvs.causal.register import surviving
+from kvs.causal.register import surviving, with_write
 from kvs.lattices import BadEncoding, MissingExtra, NotReadable, OutsideDomain, decode, wire
 
 few = settings(max_examples=150, deadline=None, derandomize=True)
@@ -201,6 +201,10 @@ def test_a_store_with_rows_and_the_register_agree(history: list[tuple[int, bool]
     joined = MultiValue.of_siblings(parts[0]) | MultiValue.of_siblings(parts[1])
     whole = MultiValue.of_siblings(rows)
     assert joined == whole and [w.dot for w in whole.writes] == [s.dot for s in surviving(rows)]
+    one_by_one: tuple[Sibling[int], ...] = ()
+    for row in data.draw(st.permutations(rows + rows[:2])):
+        one_by_one = with_write(one_by_one, row)
+    assert one_by_one == surviving(rows)
 
 
 # -- text

@@ -15,6 +15,10 @@ ROWS = (
     *(f"commit of 10 variables, {level}" for level in ("process", "disk")),
     *(f"join, {writers} writers" for writers in (1, 2, 4)),
     *(f"read beside {writers} joining writers" for writers in (1, 2, 4)),
+    "join 100 at once, 4 writers",
+    "read beside 4 writers of 100",
+    "join, 4 writers, 250 a second each",
+    "read beside 4 writers, 250 joins/s each",
     "attach to 300 keys",
     *(f"read, Zipf {exponent}, {processes} processes" for exponent in ("0.5", "4") for processes in (1, 2, 4)),
 )
@@ -32,7 +36,7 @@ def test_the_benchmark_of_operations_prints_every_row_and_judges_every_goal() ->
         assert at is not None, f"{row} was not printed"
         assert lines[at + 1].startswith("  kvs "), lines[at + 1]
     goals = lines[lines.index("goals") + 1 :]
-    assert len(goals) == 13
+    assert len(goals) == 14
     assert all(line.endswith(("met", "missed")) or "not measured" in line for line in goals)
     for peer, there in (("lmdb", find_spec("lmdb")), ("diskcache", find_spec("diskcache"))):
         assert there or any(line.startswith("left out, not installed") and peer in line for line in lines)

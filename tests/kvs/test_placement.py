@@ -237,6 +237,44 @@ def test_it_steps_by_itself_and_ends_when_it_is_closed(replica: kvs.Replica) -> 
     assert {key: read(replica, key) for key in values} == values and files(replica) == 3 * LARGE
 
 
+def test_a_step_that_cannot_be_done_is_told_of_and_tried_again(replica: kvs.Replica) -> None:
+    """A mover ended for good at its first full disk, and said so only when it was closed."""
+    values, space, troubles = put(replica, 3), replica._directory, [kvs.StoreFull(replica._directory)] * 2
+    with replica.mover(memory_bytes=0, disk_bytes=0, every_s=HOUR_S) as idle:
+        placement = placed(idle)
+
+        def flush() -> None:
+            seen.append(described(space))
+            if troubles:
+                raise troubles.pop()
+            replica.sync()
+
+        seen: list[str] = []
+        with BackgroundMover(placement, space, tiers_of(0, 0), Budget(), every_s=0.02, before=flush) as mover:
+            end_s = time.monotonic() + 20
+            while (files(replica) or mover.failure) and time.monotonic() < end_s:
+                time.sleep(0.02)
+            assert files(replica) == 0 and mover.failure is None
+    assert not troubles and "its last step could not be done: " in seen[1]
+    assert "could not be done" not in described(space)
+    assert {key: read(replica, key) for key in values} == values
+
+
+def test_a_mover_whose_last_step_could_not_be_done_says_so_when_it_is_closed(replica: kvs.Replica) -> None:
+    def flush() -> None:
+        raise kvs.StoreFull(replica._directory)
+
+    with replica.mover(memory_bytes=0, disk_bytes=0, every_s=HOUR_S) as idle:
+        mover = BackgroundMover(
+            placed(idle), replica._directory, tiers_of(0, 0), Budget(), every_s=0.02, before=flush
+        )  # fmt: skip
+        end_s = time.monotonic() + 20
+        while mover.failure is None and time.monotonic() < end_s:
+            time.sleep(0.02)
+        with pytest.raises(kvs.StoreFull):
+            mover.close()
+
+
 def test_bad_limits_and_a_store_without_a_cold_tier_are_refused(replica: kvs.Replica, space: kvs.Space) -> None:
     for limit in (-1, math.nan):
         with pytest.raises(ValueError, match=r"Tier\.nbytes"):

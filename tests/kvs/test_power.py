@@ -23,7 +23,7 @@ from tests.kvs.support import values
 EVERY_BYTE = int(os.environ.get("KVS_CRASH_ROUNDS", "60")) >= 1000
 PROCESS = kvs.Settings(inline_limit_bytes=300, retain_bytes=0, retain_s=0.0)
 DISK = PROCESS._replace(durability="disk")
-FRAME, FRAME_HEAD = 4096 + 24, 24
+FRAME, FRAME_HEAD = (1 << 14) + 24, 24
 
 
 class Disk:
@@ -285,7 +285,7 @@ def test_a_tail_that_is_torn_at_any_byte_shows_a_prefix_and_never_less_than_was_
 def test_a_checkpoint_that_is_torn_at_any_block_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "store"
     with kvs.open(path, PROCESS).space("s").replica() as replica:
-        for n in range(1, 30):
+        for n in range(1, 150):
             publish(replica, n)
         replica._logs[0].fold()
         folder = Path(kvs.open(path).space("s").directory, "lanes/0")
@@ -294,12 +294,12 @@ def test_a_checkpoint_that_is_torn_at_any_block_loses_nothing(tmp_path: Path) ->
         replica._logs[0].checkpoint()
         after = log.read_bytes()
     assert len(after) > len(before)
-    for at in range(0, len(after) + 1, 512):
+    for at in range(0, len(after) + 1, 3 * 512):
         for old in folder.glob("log.sqlite*"):
             old.unlink()
         log.write_bytes(after[:at] + before[at:])
         wal.write_bytes(tail)
-        assert shown(path) == 29
+        assert shown(path) == 149
 
 
 def test_rows_are_never_flushed_before_their_blobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

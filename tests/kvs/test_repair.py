@@ -14,22 +14,24 @@ import pytest
 
 import kvs
 from kvs import Value
+from kvs.pages import PAGES
 from tests.kvs.support import DEADLINE_S, child, received, values
 
 pytestmark = pytest.mark.filterwarnings("ignore::kvs.DamageWarning")
+PAGE = PAGES[0]
 KEYS = [b"k%02d" % n for n in range(40)]
 
 
 @pytest.fixture
 def written(tmp_path: Path) -> kvs.Space:
     """Lane 0 wrote every key three times; lane 1 knows all that and wrote one of its own."""
-    space = kvs.open(tmp_path / "store", kvs.Settings(inline_limit_bytes=600)).space("s")
+    space = kvs.open(tmp_path / "store", kvs.Settings(inline_limit_bytes=6000)).space("s")
     with space.replica() as a, space.replica() as b:
         for n in range(3):
             for key in KEYS:
-                a.publish({key: Value(b"%d of %s " % (n, key) * 40)}, note=b"note %d" % n)
+                a.publish({key: Value(b"%d of %s " % (n, key) * 400)}, note=b"note %d" % n)
         b.refresh()
-        b.publish({b"theirs": Value(b"x", (b.put_blob(b"blob" * 500),)), b"spilled": Value(b"y" * 1000)})
+        b.publish({b"theirs": Value(b"x", (b.put_blob(b"blob" * 500),)), b"spilled": Value(b"y" * 10_000)})
     return space
 
 
@@ -56,19 +58,19 @@ def quarantined(space: kvs.Space) -> list[Path]:
 
 def smash_header(log: Path) -> None:
     data = bytearray(log.read_bytes())
-    data[:4096] = os.urandom(4096)
+    data[:PAGE] = os.urandom(PAGE)
     log.write_bytes(data)
 
 
 def smash_pages(log: Path) -> None:
     data, rng = bytearray(log.read_bytes()), random.Random(3)
-    for page in rng.sample(range(4, len(data) // 4096), 3):
-        data[page * 4096 : page * 4096 + 300] = rng.randbytes(300)
+    for page in rng.sample(range(4, len(data) // PAGE), 3):
+        data[page * PAGE : page * PAGE + 300] = rng.randbytes(300)
     log.write_bytes(data)
 
 
 def cut_off(log: Path) -> None:
-    os.truncate(log, log.stat().st_size * 2 // 3 // 4096 * 4096)
+    os.truncate(log, log.stat().st_size * 2 // 3 // PAGE * PAGE)
 
 
 def overwrite(log: Path) -> None:
@@ -86,7 +88,7 @@ def test_a_log_that_cannot_be_read_is_moved_aside_and_what_is_left_of_it_is_kept
     assert any("lane 0" in line and "written anew" in line for line in repaired.moved)
     assert any(path.read_bytes() == harmed for path in quarantined(written)), "the damaged file is not kept"
     after = state(written)
-    assert {after[b"theirs"], after[b"spilled"]} == {b"x", b"y" * 1000}
+    assert {after[b"theirs"], after[b"spilled"]} == {b"x", b"y" * 10_000}
     good = [key for key in KEYS if after[key] == whole[key]]
     for key in set(KEYS).difference(good):  # never an older one
         assert after[key] == "NotAuthentic" or (after[key] == "absent" and repaired.lost) or harm is overwrite

@@ -186,9 +186,9 @@ def test_a_read_only_store_is_refused_with_the_remedy_and_whole_afterwards() -> 
 
 def test_a_network_file_system_is_refused_unless_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No network file system can be had in a test: what the system says of mounts is given instead."""
-    real = Path.read_text
-    said = f"server:/x {tmp_path} nfs4 rw 0 0\n"
-    monkeypatch.setattr(Path, "read_text", lambda p, *a: said if str(p) == "/proc/self/mounts" else real(p, *a))
+    real = kvs.store.read
+    said = f"server:/x {tmp_path} nfs4 rw 0 0\n".encode()
+    monkeypatch.setattr(kvs.store, "read", lambda path: said if path == "/proc/self/mounts" else real(path))
     with pytest.raises(kvs.StoreUnusable, match=r"network file system \(nfs4\).*KVS_ALLOW_NETWORK"):
         kvs.open(tmp_path / "store")
     assert not (tmp_path / "store").exists()
