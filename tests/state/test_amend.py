@@ -7,13 +7,16 @@ import os
 import random
 import subprocess
 import sys
+import tracemalloc
 import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lambdakernel.state import graph
+from lambdakernel.state import flat, graph
+from lambdakernel.state.bases import Numbers
+from lambdakernel.state.classes import ClassBook
 from tests.state.test_graph import CHANGES, MUTABLE, mutate, namespace_with, random_object, reach
 
 pytestmark = pytest.mark.skipif(not graph.FAST, reason="the C extension is not built, or not used")
@@ -151,6 +154,41 @@ def test_objects_die_as_if_there_were_no_snapshot() -> None:
     del amended[1].edits[:]  # type: ignore[index]
     x[5].next = None
     assert dead() is None
+
+
+def test_nothing_leaks_in_many_rounds() -> None:
+    x, book, live = tree(200), ClassBook(), {"__name__": "__main__"}
+    x[9].v = {f"k{n}" for n in range(30)} - {"k1", "k2", "k9"}
+
+    def one() -> None:
+        roots: list[Any] = [x]
+        look = graph.take(roots, live)
+        assert look is not None and flat.dump(look, ["x"], {"x": x}, book) is not None
+        assert look.disordered((x,)) is not None
+        x[0].v, last = "new", x.pop()
+        roots.append(dict(enumerate(x)))
+        amended = graph.amend(look, roots, live)
+        assert amended is not None
+        parts: Any = ([], {"d": roots[1]}, [])
+        assert flat.edit(*amended, roots, parts, Numbers(look.place), {}, book) is not None
+        assert amended[0].containers() and amended[0].is_unchanged(roots)
+        x.append(last)
+        assert graph.amend(amended[0], [x, object()], live) is None
+
+    for _ in range(30):
+        one()
+    tracemalloc.start()
+    try:
+        one()
+        gc.collect()
+        start = tracemalloc.get_traced_memory()[0]
+        for _ in range(200):
+            one()
+        gc.collect()
+        grown = tracemalloc.get_traced_memory()[0] - start
+    finally:
+        tracemalloc.stop()
+    assert grown < 16_000
 
 
 def fuzz(first: int, count: int) -> tuple[int, int]:
