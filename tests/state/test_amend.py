@@ -157,7 +157,7 @@ def test_objects_die_as_if_there_were_no_snapshot() -> None:
 
 
 def test_nothing_leaks_in_many_rounds() -> None:
-    x, book, live = tree(200), ClassBook(), {"__name__": "__main__"}
+    x, book, live, other = tree(200), ClassBook(), {"__name__": "__main__"}, type("Other", (), {})()
     x[9].v = {f"k{n}" for n in range(30)} - {"k1", "k2", "k9"}
 
     def one() -> None:
@@ -173,7 +173,7 @@ def test_nothing_leaks_in_many_rounds() -> None:
         assert flat.edit(*amended, roots, parts, Numbers(look.place), {}, book) is not None
         assert amended[0].containers() and amended[0].is_unchanged(roots)
         x.append(last)
-        assert graph.amend(amended[0], [x, object()], live) is None
+        assert graph.amend(amended[0], [x, other], live) is None
 
     for _ in range(30):
         one()
