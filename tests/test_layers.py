@@ -47,12 +47,14 @@ LAYERS = {
     "lambdakernel.install": Layer((ERRORS,), ("jupyter_client",)),
     "lambdakernel.errors": Layer(),
     "lambdakernel.settings": Layer((ERRORS,)),
+    "lambdakernel.live": Layer((ERRORS, "kvs")),
     "lambdakernel.executors": Layer((ERRORS, SETTINGS)),
     "lambdakernel.front": Layer((ERRORS, SETTINGS, "lambdakernel.executors"), ("zmq",)),
     "lambdakernel.state": Layer((ERRORS, SETTINGS, "kvs"), ("cloudpickle", "xxhash", "msgspec")),
     "lambdakernel.session": Layer((ERRORS, SETTINGS, "kvs"), ("msgspec",)),
     "lambdakernel.parallel": Layer(
-        (ERRORS, SETTINGS, "lambdakernel.executors", "lambdakernel.state", "kvs"), ("IPython", "msgspec")
+        (ERRORS, SETTINGS, "lambdakernel.executors", "lambdakernel.live", "lambdakernel.state", "kvs"),
+        ("IPython", "msgspec"),
     ),
     "lambdakernel.magics": Layer(
         (

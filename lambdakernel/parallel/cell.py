@@ -13,16 +13,26 @@ import random
 import reprlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 
+from kvs.lattices import Lattice
 from lambdakernel.errors import LambdaKernelError, NoWorker, ValueDamaged
 from lambdakernel.executors.base import Executor
 from lambdakernel.parallel import values
-from lambdakernel.parallel.analysis import Body, Collect, Final, analyse, collects, is_silent, notebook_syntax
+from lambdakernel.parallel.analysis import (
+    Body,
+    Collect,
+    Final,
+    analyse,
+    collects,
+    is_silent,
+    joined_names,
+    notebook_syntax,
+)
 from lambdakernel.parallel.body import bind
 from lambdakernel.parallel.fanout import FanOut, Limits
 from lambdakernel.parallel.header import Header, parse_header, whole_header
@@ -106,6 +116,7 @@ def begin(where: Where, prepared: Prepared) -> Begun:
     """
     namespace = where.durable.ready()
     refuse_residents(prepared, namespace.rows())
+    refuse_joins_that_stay(prepared, where.shell.user_ns)
     items = _items(where.shell.user_ns, namespace, prepared.header)
     where.durable.after(None)
     return Begun(namespace, prepared, items, _describer(prepared.header, items))
@@ -124,6 +135,7 @@ def run(where: Where, begun: Begun) -> None:
             outcomes = fan.run()
         finally:
             bar.last(fan.progress)
+            fan.joins.settle(begun.namespace)
     found, failures = results(begun, outcomes)
     where.shell.user_ns.update(found)
     header = begun.prepared.header
@@ -187,6 +199,22 @@ def refuse_residents(prepared: Prepared, rows: Iterable[Any]) -> None:
             f"the body reads what cannot move to a task: {why}. Make it inside the body, or pass what it holds"
             " (a path, the rows) instead. Nothing ran."
         )
+
+
+def refuse_joins_that_stay(prepared: Prepared, live: Mapping[str, Any]) -> None:
+    """Raise if the body joins into a variable that holds a lattice and is not live.
+
+    Raises:
+        CannotFanOut: names the first, and says how to make it live.
+    """
+    own = {*prepared.header.bound, *prepared.header.names}
+    for name, line in joined_names(ast.parse(prepared.source)):
+        value = live.get(name)
+        if isinstance(value, Lattice) and name not in own:
+            raise CannotFanOut(
+                f"line {line} joins into {name}, a {type(value).__name__} that would stay in its task. Let tasks share"
+                f" it: `from lambdakernel import Live` and `{name} = Live({name})` in a cell before. Nothing ran."
+            )
 
 
 def _items(live: dict[str, Any], namespace: Any, header: Header) -> Sequence[Any]:
@@ -288,6 +316,7 @@ def _job(where: Where, begun: Begun, moment: str) -> Job:
         names=prepared.header.names,
         finals=tuple(c.name for c in prepared.collects if isinstance(c, Final)),
         seeds=_seeds(),
+        fan=os.urandom(6).hex(),
         memory_nbytes=prepared.header.options.memory_nbytes,
         moment=moment,
         is_whole=prepared.is_whole,
