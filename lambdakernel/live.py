@@ -232,6 +232,11 @@ def attach(outlet: Outlet | None) -> None:
     _here.outlet = outlet
 
 
+def in_task() -> bool:
+    """Whether this process is a task of a `%%parallel` cell."""
+    return _here.outlet is not None
+
+
 def take(uid: str, delta: Lattice) -> bool:
     """Join what others wrote into each object of that identity; whether this process has one.
 

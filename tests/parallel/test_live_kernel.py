@@ -59,6 +59,19 @@ def _completions(kernel: Kernel, text: str) -> list[str]:
     return [text + found.removeprefix(".") for found in kernel.value("found")]
 
 
+def test_a_shuffle_in_a_cell_and_in_tasks_uses_what_the_notebook_defines(kernel: Kernel):
+    kernel.run(
+        "import operator\nfrom lambdakernel import group_by, shuffle\none = 1\nclass P:\n"
+        "    def __init__(self, n): self.n = n\ndef words(text): return [(w, one) for w in text.split()]"
+    )
+    assert kernel.value("shuffle(['a b', 'b'] * 40, words, operator.add)") == {"a": 40, "b": 80}
+    kernel.run("made = group_by(range(4), lambda n: n % 2, value=P)")
+    assert kernel.value("[[type(p) is P, p.n] for p in made[1]]") == [[True, 1], [True, 3]]
+    result = kernel.run("%%parallel for i in range(2) -> counts\nshuffle(['a b', 'b'] * (i + 1), words, operator.add)")
+    assert result.status == "ok", result.shown
+    assert kernel.value("counts") == [{"a": 1, "b": 2}, {"a": 2, "b": 4}]
+
+
 def test_time_travel_brings_back_an_earlier_value_of_its_own(kernel: Kernel):
     kernel.run("top = Live(Max(1))")
     kernel.run("top.merge(8)")
