@@ -39,12 +39,12 @@ class Combine(NamedTuple):
     join: Callable[[Any, Any], Any]
 
 
-class Row(NamedTuple):
-    """What is known of one key: the place of its first pair, and its values so far."""
+class Block(NamedTuple):
+    """Keys, each with the place of its first pair among all, and its values so far."""
 
-    place: tuple[int, int]
-    key: Any
-    value: Any
+    places: list[int]
+    keys: list[Any]
+    values: list[Any]
 
 
 class Mapped(NamedTuple):
@@ -109,11 +109,13 @@ class Table:
     """Values by key, in memory as long as they fit. `chunk` is the place of these items among all."""
 
     def __init__(self, combine: Combine, writer: Writer, chunk: int, partitions: int, memory_nbytes: int) -> None:
-        self._combine, self._writer, self._chunk, self._partitions = combine, writer, chunk, partitions
+        self._combine, self._writer, self._partitions = combine, writer, partitions
         self._memory_nbytes = memory_nbytes
         self._before = held(os.getpid()).own
-        self._rows: dict[Any, list[Any]] = {}
-        self._taken = self._next_look = 0
+        self._values: dict[Any, Any] = {}
+        self._place = chunk << 40
+        """Of the first key in the table; they are in the order in which they came."""
+        self._taken, self._next_look = 0, LOOK_EVERY
         self._spans: list[list[Span]] = [[] for _ in range(partitions)]
         self._full_at = 0
         """Pairs that filled the memory the first time. It is not given back, so later it tells nothing."""
@@ -124,26 +126,25 @@ class Table:
         Raises:
             CannotShuffle: one is no pair, or its key cannot be one.
         """
-        rows, (first, more, _) = self._rows, self._combine
-        for number, pair in enumerate(pairs):
+        values, (first, more, _) = self._values, self._combine
+        taken = 0
+        for pair in pairs:
             try:
                 key, value = pair
-                row = rows.get(key)
+                is_known = key in values
             except (TypeError, ValueError) as e:
                 raise CannotShuffle(
                     f"an item gave {pair!r:.200}, which is no pair of a key (that a dictionary may have) and a value:"
                     f" {e}."
                 ) from e
-            if row is None:
-                rows[key] = [number, first(value)]
-            else:
-                row[1] = more(row[1], value)
-            self._taken += 1
-            if self._taken >= self._next_look:
-                self._look()
+            values[key] = more(values[key], value) if is_known else first(value)
+            taken += 1
+            if taken == LOOK_EVERY:
+                self._look(taken)
+                taken = 0
 
-    def _look(self) -> None:
-        self._next_look = self._taken + LOOK_EVERY
+    def _look(self, taken: int) -> None:
+        self._taken += taken
         if self._full_at:
             is_full = self._taken >= self._full_at
         else:
@@ -151,17 +152,22 @@ class Table:
         if is_full:
             self._full_at = self._full_at or self._taken
             self.write()
-            self._taken, self._next_look = 0, min(LOOK_EVERY, self._full_at)
+            self._taken = 0
 
     def write(self) -> None:
         """Write out what is in memory."""
-        parts: list[list[Row]] = [[] for _ in range(self._partitions)]
-        for key, (number, value) in self._rows.items():
-            parts[stable_hash(key) % self._partitions].append(Row((self._chunk, number), key, value))
-        self._rows.clear()
-        for partition, rows in enumerate(parts):
-            if rows:
-                self._spans[partition].append(self._writer.put([tuple(row) for row in rows]))
+        parts: list[Block] = [Block([], [], []) for _ in range(self._partitions)]
+        count = self._partitions
+        for place, (key, value) in enumerate(self._values.items(), self._place):
+            block = parts[stable_hash(key) % count]
+            block.places.append(place)
+            block.keys.append(key)
+            block.values.append(value)
+        self._place += len(self._values)
+        self._values.clear()
+        for partition, block in enumerate(parts):
+            if block.keys:
+                self._spans[partition].append(self._writer.put(tuple(block)))
 
     def done(self, place: Place) -> Mapped:
         self.write()
@@ -173,24 +179,26 @@ class Table:
 
 def reduced(
     mapped: Iterable[Mapped], partition: int, combine: Combine, then: Callable[[Any], Any] | None, memory_nbytes: int
-) -> Iterator[list[Row]]:
-    """The rows of one partition, some keys at a time."""
-    blocks = [(one.place, span) for one in mapped for span in one.spans[partition]]
-    rounds = max(1, -(-GROWTH * sum(span.nbytes for _, span in blocks) // memory_nbytes))
+) -> Iterator[Block]:
+    """What is known of the keys of one partition, some keys at a time."""
+    parts = [(one.place, span, len(one.spans)) for one in mapped for span in one.spans[partition]]
+    rounds = max(1, -(-GROWTH * sum(span.nbytes for _, span, _ in parts) // memory_nbytes))
     for number in range(rounds):
-        rows: dict[Any, list[Any]] = {}
-        for place, span in blocks:
-            _join(rows, get(place, span), combine, rounds, number)
-        if rows:
-            yield [Row(first, key, then(value) if then else value) for key, (first, value) in rows.items()]
+        places: dict[Any, int] = {}
+        values: dict[Any, Any] = {}
+        for place, span, partitions in parts:
+            rows: Iterable[Any] = zip(*get(place, span), strict=True)
+            if rounds > 1:
+                rows = (row for row in rows if stable_hash(row[1]) // partitions % rounds == number)
+            _join(places, values, rows, combine.join)
+        if values:
+            kept = list(map(then, values.values())) if then else list(values.values())
+            yield Block([places[key] for key in values], list(values), kept)
 
 
-def _join(rows: dict[Any, list[Any]], block: list[Row], combine: Combine, rounds: int, number: int) -> None:
-    for first, key, value in block:
-        if rounds > 1 and (stable_hash(key) >> 32) % rounds != number:
-            continue
-        row = rows.get(key)
-        if row is None:
-            rows[key] = [first, value]
+def _join(places: dict[Any, int], values: dict[Any, Any], rows: Iterable[Any], join: Callable[[Any, Any], Any]) -> None:
+    for place, key, value in rows:
+        if key in values:
+            values[key] = join(values[key], value)
         else:
-            row[1] = combine.join(row[1], value)
+            places[key], values[key] = place, value

@@ -18,14 +18,14 @@ _NAN = 0x7FF8
 
 
 def stable_hash(key: Any) -> int:
-    """64 bits, in every process the same. Cost: in proportion to the key.
+    """At least 32 bits, in every process the same. Cost: in proportion to the key.
 
     Raises:
         Exception: the key's own `__reduce_ex__` raised.
     """
     kind = type(key)
     if kind is str:
-        return _of_bytes(key.encode("utf-8", "surrogatepass"), 1)
+        return zlib.crc32(key.encode("utf-8", "surrogatepass"))
     if kind is int or kind is bool or kind is float:
         return _of_number(key)
     if kind is tuple:
@@ -41,7 +41,7 @@ def _of_other(key: Any) -> int:
     if isinstance(key, Number):
         return _of_number(key)
     if isinstance(key, bytes | bytearray):
-        return _of_bytes(bytes(key), 4)
+        return zlib.crc32(key) ^ 4
     if isinstance(key, tuple):
         return _of_parts(2, tuple(key))
     if isinstance(key, Set):
@@ -70,10 +70,6 @@ def _of_number(key: Any) -> int:
     if key != key:  # nan, whose own hash says where it is
         return _NAN
     return _mixed(hash(key) & _MASK, 11)  # Python promises it to be equal for equal numbers of any type; it has no salt
-
-
-def _of_bytes(data: bytes, salt: int) -> int:
-    return _mixed(zlib.crc32(data) | (zlib.adler32(data) ^ len(data)) << 32, salt)
 
 
 def _of_parts(salt: int, parts: Any) -> int:

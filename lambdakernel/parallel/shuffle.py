@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import operator
 import os
 import pickle
 from collections import deque
@@ -27,7 +26,7 @@ from typing import Any, NamedTuple, TypeVar
 import lambdakernel
 from kvs.lattices import Lattice
 from lambdakernel import live
-from lambdakernel.parallel.grouping import CannotShuffle, Mapped, Row, Table, combiner, reduced
+from lambdakernel.parallel.grouping import Block, CannotShuffle, Mapped, Table, combiner, reduced
 from lambdakernel.parallel.memory import read_size
 from lambdakernel.parallel.spool import Place, Span, Spool, Writer, dumped, get
 
@@ -84,9 +83,8 @@ def shuffle(
         out = [(mapped, partition, crew.spool().place, code, nbytes) for partition in range(count)]
         found = crew.run(_reduce_partition, out)
         where = [(call[2], span) for call, spans in zip(out, found, strict=True) for span in spans]
-        rows = [Row(*row) for place, span in where for row in get(place, span)]
-    rows.sort(key=operator.itemgetter(0))
-    return _as_dict(rows)
+        blocks = [Block(*get(place, span)) for place, span in where]
+    return _as_dict(blocks)
 
 
 def group_by(
@@ -174,11 +172,13 @@ def all_to_all(
         return [get(place, span) for (_, _, place, _), span in zip(out, crew.run(_gather, out), strict=True)]
 
 
-def _as_dict(rows: list[Row]) -> dict[Any, Any]:
-    found = {row.key: row.value for row in rows}
-    if len(found) < len(rows):
+def _as_dict(blocks: list[Block]) -> dict[Any, Any]:
+    """In the order of places."""
+    places, keys, values = ([one for block in blocks for one in block[part]] for part in range(3))
+    found = {keys[n]: values[n] for n in sorted(range(len(keys)), key=places.__getitem__)}
+    if len(found) < len(keys):
         raise CannotShuffle(
-            f"{len(rows) - len(found)} keys are equal to others and pickle differently, so they were not brought"
+            f"{len(keys) - len(found)} keys are equal to others and pickle differently, so they were not brought"
             " together. Use keys of plain values, or make equal ones pickle alike."
         )
     return found
@@ -308,8 +308,8 @@ def _map_chunk(
 def _reduce_partition(mapped: list[Mapped], partition: int, place: Place, code: Code, memory_nbytes: int) -> list[Span]:
     _, how, then = _loaded(code)
     with Writer(place) as writer:
-        rows = reduced(mapped, partition, combiner(how), then, memory_nbytes)
-        return [writer.put([tuple(row) for row in some]) for some in rows]
+        blocks = reduced(mapped, partition, combiner(how), then, memory_nbytes)
+        return [writer.put(tuple(block)) for block in blocks]
 
 
 def _fold_chunk(items: tuple[Place, Span], place: Place, code: Code) -> tuple[Place, Span]:
