@@ -15,6 +15,7 @@ Theory of operation
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import threading
@@ -170,12 +171,15 @@ class Live:
     def _write(self, name: str, args: tuple[Any, ...], named: dict[str, Any]) -> bool:
         with _here.lock:
             kind = type(self._lattice)
-            own = kind in _PER_WRITER and _here.outlet is not None
-            key = (self._uid, _here.writer())
-            base = _here.own.get(key, kind.bottom()) if own else self._lattice
-            delta = getattr(base, name)(*_filled(getattr(kind, name), base, args), **named)
-            if own:
-                _here.own[key] = base.join(delta)
+            method = getattr(kind, name)
+            if kind in _PER_WRITER and _here.outlet is not None:
+                key = (self._uid, _here.writer())
+                own = _here.own.get(key)
+                own = kind.bottom() if own is None else own
+                delta = method(own, *_filled(method, own, args), **named)
+                _here.own[key] = own.join(delta)
+            else:
+                delta = method(self._lattice, *_filled(method, self._lattice, args), **named)
             changed = self._joined(delta)
         if changed:
             self._tell(delta)
@@ -190,11 +194,11 @@ class Live:
 
     def _joined(self, delta: Lattice) -> bool:
         """Under the lock."""
-        joined = self._lattice.join(delta)
-        if joined is self._lattice or joined == self._lattice:
+        if delta.leq(self._lattice):
             return False
-        self._lattice = joined
-        _here.news.notify_all()
+        self._lattice = self._lattice.join(delta)
+        if _here.sleepers:
+            _here.news.notify_all()
         return True
 
     def _tell(self, delta: Lattice) -> None:
@@ -271,6 +275,7 @@ class _Here:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.news = threading.Condition(self.lock)
+        self.sleepers = 0
         self.outlet: Outlet | None = None
         self.own: dict[tuple[str, str], Any] = {}
         """By identity and writer: what that writer has written itself."""
@@ -292,7 +297,11 @@ class _Here:
     def wait(self, live: Live, until: Callable[[Any], bool], seconds: float) -> None:
         with self.lock:
             if not until(live._lattice):  # nothing came since it was asked
-                self.news.wait(seconds)
+                self.sleepers += 1
+                try:
+                    self.news.wait(seconds)
+                finally:
+                    self.sleepers -= 1
 
     def writer(self) -> str:
         """The name under which this process counts. A process that a task forks counts for itself."""
@@ -311,6 +320,7 @@ class _Here:
     def reset_after_fork(self) -> None:
         self.lock = threading.RLock()
         self.news = threading.Condition(self.lock)
+        self.sleepers = 0
 
 
 _here = _Here()
@@ -319,10 +329,12 @@ os.register_at_fork(after_in_child=_here.reset_after_fork)
 
 def _filled(mutator: Any, base: Any, args: tuple[Any, ...]) -> Iterator[Any]:
     """`args` with what a writer need not say: who it is, and when."""
-    code, given = mutator.__code__, iter(args)
-    for name in code.co_varnames[1 : code.co_argcount]:
+    given = iter(args)
+    for name in _parameters(mutator):
         if name == "replica":
-            yield _here.replica() if mutator.__annotations__.get("replica") in ("int", int) else _here.writer()
+            yield _here.writer()
+        elif name == "replica: int":
+            yield _here.replica()
         elif name in ("clock", "hlc"):
             yield max((time.time_ns() // 1_000_000) << 16, getattr(base, "clock", 0) + 1)
         elif name == "counter":
@@ -333,3 +345,14 @@ def _filled(mutator: Any, base: Any, args: tuple[Any, ...]) -> Iterator[Any]:
             except StopIteration:
                 return
     yield from given
+
+
+@functools.lru_cache(maxsize=256)
+def _parameters(mutator: Any) -> tuple[str, ...]:
+    """Those that are given by place, but for self, up to the last that a writer need not say."""
+    code = mutator.__code__
+    names = code.co_varnames[1 : code.co_argcount]
+    is_number = mutator.__annotations__.get("replica") in ("int", int)
+    named = tuple("replica: int" if name == "replica" and is_number else name for name in names)
+    filled = [at for at, name in enumerate(names, 1) if name in ("replica", "clock", "hlc", "counter")]
+    return named[: max(filled, default=0)]
