@@ -236,6 +236,16 @@ def attach(outlet: Outlet | None) -> None:
     _here.outlet = outlet
 
 
+def messages() -> int:
+    """How many messages about live lattices this process has exchanged with its tasks, both ways, since it began."""
+    return _here.messages
+
+
+def count_message() -> None:
+    with _here.lock:
+        _here.messages += 1
+
+
 def in_task() -> bool:
     """Whether this process is a task of a `%%parallel` cell."""
     return _here.outlet is not None
@@ -275,7 +285,7 @@ class _Here:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.news = threading.Condition(self.lock)
-        self.sleepers = 0
+        self.sleepers = self.messages = 0
         self.outlet: Outlet | None = None
         self.own: dict[tuple[str, str], Any] = {}
         """By identity and writer: what that writer has written itself."""

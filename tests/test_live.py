@@ -10,13 +10,15 @@ import threading
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
 
 from kvs.causal import AddWinsSet, MultiValue
-from kvs.lattices import Average, BoolOr, GCounter, GrowSet, Last, LatticeMismatch, Map, Max, Min, TopK
+from kvs.lattices import Average, BoolOr, GCounter, GrowSet, Last, Lattice, LatticeMismatch, Map, Max, Min, TopK
+from kvs.testing.values import STRATEGIES, values_of
 from lambdakernel import Live, live
 from lambdakernel.live import NotLive
 from lambdakernel.parallel.deltas import BadJoins, packed, unpacked
-from lambdakernel.parallel.joins import Joins
+from lambdakernel.parallel.joins import KEPT, Joins
 from lambdakernel.parallel.line import EVERY_S, Line
 
 
@@ -109,14 +111,14 @@ def test_waiting_ends_when_it_is_so_and_in_time():
 def test_messages_hold_deltas_inline_or_in_a_parcel_and_bad_ones_are_refused():
     for news in ({"a": Max(1), "b": GrowSet(["x"])}, {"a": GrowSet([os.urandom(40_000)])}):
         message, fds = packed(news)
-        assert unpacked(message, fds) == news and bool(fds) == ("parcel" in message)
+        assert unpacked(message, fds) == news and bool(fds) == (message["deltas"] is None)
         live_fds = list(fds)
         for fd in live_fds:
             os.close(fd)
     with pytest.raises(BadJoins, match="too many open files"):
-        unpacked({"parcel": True}, ())
+        unpacked({"deltas": None}, ())
     with pytest.raises(BadJoins, match="cannot be read"):
-        unpacked({"of": ["a"], "deltas": ["AAAA"]}, ())
+        unpacked({"deltas": "AAAA"}, ())
 
 
 class Cell:
@@ -175,6 +177,19 @@ def test_a_task_that_does_not_read_is_sent_one_message_and_then_the_join_of_the_
     assert cell.hears(1) == [{"u": GrowSet(range(2, 200))}]
 
 
+def test_what_is_kept_for_a_task_that_never_reads_is_bounded(cell: Cell):
+    cell.says(0, {"u": Max(1)})
+    cell.joins.relay()
+    for n in range(2, 3 * KEPT):
+        cell.says(0, {"u": Max(n)})
+        cell.now += 1.0
+        cell.joins.relay()
+        assert len(cell.joins._log) <= KEPT
+    cell.joins.hear(1, {"said": "caught up"}, ())
+    cell.joins.relay()
+    assert cell.hears(1) == [{"u": Max(1)}, {"u": Max(3 * KEPT - 1)}]
+
+
 def test_messages_to_one_task_are_some_time_apart(cell: Cell):
     cell.says(0, {"u": Max(1)})
     cell.joins.relay()
@@ -198,7 +213,7 @@ def test_an_attempt_that_begins_later_is_told_everything(cell: Cell):
 def test_joins_that_do_not_fit_the_variable_are_told_and_the_rest_goes_on(cell: Cell):
     best = Live(Max(0))
     assert "does not join" in cell.says(0, {best._uid: Min(3)})
-    cell.joins.hear(1, {"said": "joins", "of": ["x"], "deltas": ["!"]}, ())
+    assert "cannot be read" in cell.joins.hear(1, {"said": "joins", "deltas": "!"}, ())
     assert best.value == 0
 
 
@@ -244,3 +259,17 @@ def test_a_line_sends_at_most_so_often_and_the_rest_when_it_is_time():
     finally:
         ours.close()
         theirs.close()
+
+
+@pytest.mark.parametrize("kind", STRATEGIES, ids=lambda kind: kind.__name__)
+def test_every_lattice_arrives_as_it_was_sent(kind: type[Lattice]):
+    @settings(max_examples=30, deadline=None)
+    @given(value=values_of(kind))
+    def arrives(value: Lattice) -> None:
+        message, fds = packed({"u": value})
+        found = unpacked(message, fds)["u"]
+        for fd in fds:
+            os.close(fd)
+        assert found == value and found.encode() == value.encode() and found.join(value) == value
+
+    arrives()
