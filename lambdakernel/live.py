@@ -15,6 +15,7 @@ Theory of operation
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import hashlib
 import os
@@ -25,12 +26,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, Self
 
-from kvs.lattices import Average, GCounter, Lattice, PNCounter, lattice_type
+from kvs.lattices import Lattice, lattice_type
 from lambdakernel.errors import LambdaKernelError
 
-_PER_WRITER: tuple[type[Lattice], ...] = (GCounter, PNCounter, Average)
-"""What a writer adds to in an entry of its own. A task counts from nothing in its entry: a second attempt that does the
-same as the first writes the same entry, which joins to once."""
+_PER_WRITER = frozenset({"g_counter", "pn_counter", "average"})
+"""Tags of what a writer adds to in an entry of its own. A task counts from nothing in its entry: a second attempt that
+does the same as the first writes the same entry, which joins to once."""
 
 
 class NotLive(LambdaKernelError):
@@ -172,7 +173,7 @@ class Live:
         with _here.lock:
             kind = type(self._lattice)
             method = getattr(kind, name)
-            if kind in _PER_WRITER and _here.outlet is not None:
+            if kind.tag in _PER_WRITER and _here.outlet is not None:
                 key = (self._uid, _here.writer())
                 own = _here.own.get(key)
                 own = kind.bottom() if own is None else own
@@ -222,8 +223,11 @@ class Live:
 def restored(kind: type[Lattice], data: bytes, uid: str) -> Live:
     """A `Live` that comes from elsewhere."""
     lattice_type(kind.tag)(kind)  # a class of the notebook is new to this process
-    made: Live = Live.__new__(Live)
     lattice = kind.decode(data)
+    if _here.adopting.get() and (known := _here.find(uid)):
+        take(uid, lattice)
+        return known[0]
+    made: Live = Live.__new__(Live)
     made._begin(lattice, uid, lattice if _here.outlet is not None else None)
     return made
 
@@ -234,6 +238,16 @@ def restored(kind: type[Lattice], data: bytes, uid: str) -> Live:
 def attach(outlet: Outlet | None) -> None:
     """From now on this process is a task whose `Live` values write to `outlet`."""
     _here.outlet = outlet
+
+
+@contextmanager
+def adopting() -> Iterator[None]:
+    """Inside, a `Live` that comes from another process and is here already is that object, joined with what came."""
+    token = _here.adopting.set(True)
+    try:
+        yield
+    finally:
+        _here.adopting.reset(token)
 
 
 def messages() -> int:
@@ -285,6 +299,7 @@ class _Here:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.news = threading.Condition(self.lock)
+        self.adopting = contextvars.ContextVar("adopting", default=False)
         self.sleepers = self.messages = 0
         self.outlet: Outlet | None = None
         self.own: dict[tuple[str, str], Any] = {}

@@ -73,12 +73,6 @@ def collects(names: Sequence[str], body: Body, bound: Sequence[str]) -> tuple[Co
     return tuple(Final(name) if name in known else LastValue(name) for name in names)
 
 
-def joined_names(tree: ast.Module) -> list[tuple[str, int]]:
-    """Variables that the text joins something into (`best |= delta`), each with its line."""
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.BitOr)]
-    return [(node.target.id, node.lineno) for node in found if isinstance(node.target, ast.Name)]
-
-
 class _Walk(ast.NodeVisitor):
     """Visits in the order of running, as far as the text shows it; branches count as taken."""
 

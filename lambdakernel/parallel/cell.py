@@ -19,26 +19,17 @@ from typing import Any
 
 import msgspec
 
-from kvs.lattices import Lattice
 from lambdakernel.errors import LambdaKernelError, NoWorker, ValueDamaged
 from lambdakernel.executors.base import Executor
 from lambdakernel.parallel import values
-from lambdakernel.parallel.analysis import (
-    Body,
-    Collect,
-    Final,
-    analyse,
-    collects,
-    is_silent,
-    joined_names,
-    notebook_syntax,
-)
+from lambdakernel.parallel.analysis import Body, Collect, Final, analyse, collects, is_silent, notebook_syntax
 from lambdakernel.parallel.body import bind
 from lambdakernel.parallel.fanout import FanOut, Limits
 from lambdakernel.parallel.header import Header, parse_header, whole_header
 from lambdakernel.parallel.job import Job
 from lambdakernel.parallel.output import Grouped
 from lambdakernel.parallel.parcels import pack
+from lambdakernel.parallel.plain_lattices import joins_that_stay
 from lambdakernel.parallel.progress import Bar, Bundle, Progress
 from lambdakernel.parallel.results import Lost, Outcome, ParallelError, Raised, Returned, TaskFailed, failed
 from lambdakernel.parallel.shares import Shares
@@ -208,13 +199,8 @@ def refuse_joins_that_stay(prepared: Prepared, live: Mapping[str, Any]) -> None:
         CannotFanOut: names the first, and says how to make it live.
     """
     own = {*prepared.header.bound, *prepared.header.names}
-    for name, line in joined_names(ast.parse(prepared.source)):
-        value = live.get(name)
-        if isinstance(value, Lattice) and name not in own:
-            raise CannotFanOut(
-                f"line {line} joins into {name}, a {type(value).__name__} that would stay in its task. Let tasks share"
-                f" it: `from lambdakernel import Live` and `{name} = Live({name})` in a cell before. Nothing ran."
-            )
+    if stays := joins_that_stay(ast.parse(prepared.source), own, live):
+        raise CannotFanOut(f"{stays} Nothing ran.")
 
 
 def _items(live: dict[str, Any], namespace: Any, header: Header) -> Sequence[Any]:

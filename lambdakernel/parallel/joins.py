@@ -93,9 +93,10 @@ class Joins:
         known = self._all.get(uid)
         if known is not None and delta.leq(known):
             return
-        self._all[uid] = delta if known is None else known.join(delta)
+        joined = delta if known is None else known.join(delta)
         if not live.take(uid, delta):
             self._left.add(uid)
+        self._all[uid] = joined
         self._log.append(entry)
 
     def relay(self) -> None:

@@ -182,6 +182,26 @@ def test_a_lattice_of_the_notebooks_own(live_notebook):
     assert live_notebook.live["w"].word == "ccc"
 
 
+def test_a_result_or_an_item_that_is_a_variable_is_that_object(live_notebook):
+    live_notebook.ok("best = Live(Max(0)); other = [best]")
+    live_notebook.ok("%%parallel for b in other -> r, same\nsame = b is best\nb.merge(4)\n{'found': b}")
+    assert live_notebook.live["same"] == [True]
+    assert live_notebook.live["r"][0]["found"] is live_notebook.live["best"]
+    live_notebook.ok("%%background\nbest |= 7")
+    live_notebook.ok("%wait")
+    assert live_notebook.live["best"] is live_notebook.live["other"][0] and live_notebook.live["best"].value == 7
+
+
+def test_a_join_that_does_not_fit_fails_its_task_alone(live_notebook):
+    live_notebook.ok("best = Live(Max(0))")
+    error = live_notebook.run(
+        "%%parallel for i in range(2) -> r\nimport lambdakernel.live as live\n"
+        "if i: live._here.outlet.wrote(best._uid, Min(3))\nelse: import time; time.sleep(0.5); best.merge(2)\ni"
+    )
+    assert isinstance(error, ParallelError) and "does not join with" in str(error)
+    assert live_notebook.live["r"][0] == 0 and len(error.failures) == 1 and live_notebook.live["best"].value == 2
+
+
 def test_an_interrupt_keeps_what_was_joined(live_notebook):
     from parallel_notebook import interrupted_after
 
