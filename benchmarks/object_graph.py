@@ -2,9 +2,9 @@
 
     python benchmarks/object_graph.py [--quick] [--repeats N]
 
-Per graph: the dump that a commit makes, the snapshot that is taken with it, the check that replaces the next dump, and
-dropping the snapshot. Medians, and the check's ratio to the dump (above 1: it saves time). Everything runs in this
-process, way by way in turn.
+Per graph: a pickler's dump, the snapshot that is taken with it, the check that replaces the next dump, and dropping the
+snapshot. Medians, and the check's ratio to the dump (above 1: it saves time). In C also the dump that the snapshot
+writes itself where it can, and a look at a graph that has one item more. Everything runs in this process, in turn.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lambdakernel.state import graph
+from lambdakernel.state import flat, graph
 from lambdakernel.state.classes import ClassBook
 from lambdakernel.state.codec import dump
 
@@ -109,6 +109,30 @@ def measure(take: graph.Take, value: Any, repeats: int) -> tuple[float, float, f
     return statistics.median(taking), statistics.median(checking), statistics.median(dropping), nbytes
 
 
+def amend_ms(value: Any, repeats: int) -> float | None:
+    """Median of a look at a graph that has one item more; None if that takes a whole snapshot."""
+    times = []
+    for _ in range(repeats):
+        look = graph.take((value,), {})
+        value.append(0) if isinstance(value, list) else value.update(more=0)
+        ms, amended = milliseconds(functools.partial(graph.amend, look, (value,), {}))  # type: ignore[arg-type]
+        value.pop() if isinstance(value, list) else value.pop("more")
+        if amended is None:
+            return None
+        times.append(ms)
+    return statistics.median(times)
+
+
+def flat_ms(value: Any, repeats: int) -> float | None:
+    """Median of a dump that a snapshot writes itself; None if it cannot."""
+    look, names = graph.take((value,), {}), {"value": value}
+    if look is None or flat.dump(look, ["value"], names, ClassBook()) is None:
+        return None
+    return statistics.median(
+        milliseconds(lambda: flat.dump(look, ["value"], names, ClassBook()))[0] for _ in range(repeats)
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of each size")
@@ -119,7 +143,8 @@ def main() -> None:
         f" load {os.getloadavg()[0]:.1f}"
     )
     print(
-        f"{'graph':<34}{'way':<8}{'dump':>9}{'snapshot':>10}{'check':>9}{'drop':>8}{'dump/check':>12}{'B/ref':>7}   ms"
+        f"{'graph':<34}{'way':<8}{'dump':>9}{'snapshot':>10}{'check':>9}{'drop':>8}{'dump/check':>12}{'B/ref':>7}"
+        f"{'written':>9}{'amend':>8}   ms"
     )
     for row in ROWS:
         value = row.make(row.size // (10 if arguments.quick else 1))
@@ -139,7 +164,14 @@ def show(row: Row, value: Any, repeats: int) -> None:
         taken, checked, dropped, nbytes = measure(take, value, repeats)
         ratio = "" if full is None else f"{full / checked:.1f}"
         cost = "too deep" if full is None else f"{full:.2f}"
-        print(f"{row.name:<34}{way:<8}{cost:>9}{taken:>10.2f}{checked:>9.3f}{dropped:>8.2f}{ratio:>12}{nbytes:>7.1f}")
+        print(
+            f"{row.name:<34}{way:<8}{cost:>9}{taken:>10.2f}{checked:>9.3f}{dropped:>8.2f}{ratio:>12}{nbytes:>7.1f}",
+            end="",
+        )
+        more = (flat_ms(value, repeats), amend_ms(value, repeats)) if way == "C" else ()
+        print(
+            "".join(f"{'-' if ms is None else f'{ms:.2f}':>{width}}" for ms, width in zip(more, (9, 8), strict=False))
+        )
 
 
 def _commit() -> str:

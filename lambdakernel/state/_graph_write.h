@@ -6,7 +6,7 @@
    - Objects are made from the last that the walk met to the first: mostly what one refers to is there when it is made,
      and it is filled at once. Where it is not, it is made empty, and filled at the end. A tuple or a frozenset cannot be
      made empty: what it refers to is made before it.
-   - Only exact lists, tuples, dictionaries, sets, frozensets and instances that are their class and their `__dict__` are
+   - Only exact lists, tuples, dictionaries, sets, frozensets and instances that are their class, `__dict__` and slots are
      written here, and of atoms only None, booleans, numbers, texts and bytes. Other atoms, and the classes, are in a
      pickle that comes before this one and fills the first places. Anything else: nothing is written.
    - Texts and bytes have a place as well, so that two names of one object are that afterwards; numbers have none. */
@@ -25,11 +25,13 @@ typedef struct {
 } Made;
 
 typedef struct {
-    Snapshot *s;
+    const Snapshot *s;
     Before index;
     Places places;       /* of classes, texts and other atoms */
+    PyObject *numbers_before, *gone;  /* of objects that an edit refers to, and of which not; NULL if it is no edit */
     uint32_t *numbers;   /* by record: its place + 1; 0 if it is not made */
     uint8_t *how;        /* by type: A_LIST ... AN_INSTANCE */
+    const char ***slots; /* by type: the names of its slots; made when they are first needed */
     char *out;
     size_t n, room;
     uint32_t next;       /* the next place */
@@ -248,11 +250,28 @@ static Py_ssize_t record_of(Writer *w, uintptr_t word)
     return word & NOT_OWNED ? find_before(&w->index, (PyObject *)(word & ~NOT_OWNED)) : -1;
 }
 
+/* What an edit says of an object that was there before: its number is its persistent id. */
+static int put_number_before(Writer *w, PyObject *o)
+{
+    if (w->numbers_before == NULL)
+        return REFUSED;
+    PyObject *address = PyLong_FromVoidPtr(o);
+    PyObject *number = address != NULL ? PyObject_CallMethod(w->numbers_before, "get", "O", address) : NULL;
+    int failed = number == NULL ? FAILED : number == Py_None ? REFUSED : PySet_Contains(w->gone, address);
+    if (!failed)
+        failed = put_int(w, number);
+    Py_XDECREF(number);
+    Py_XDECREF(address);
+    return failed ? failed : put_op(w, 'Q');
+}
+
 static int put_child(Writer *w, uintptr_t word)
 {
     if (!(word & NOT_OWNED))
         return put_atom(w, (PyObject *)word);
     Py_ssize_t k = record_of(w, word);
+    if (k == -1)
+        return put_number_before(w, (PyObject *)(word & ~NOT_OWNED));
     if (k < 0 || w->numbers[k] == 0)
         return k == -2 ? FAILED : REFUSED;
     return put_place(w, w->numbers[k] - 1);
@@ -278,12 +297,70 @@ static int put_marked(Writer *w, const uintptr_t *from, const uintptr_t *to, siz
     return failed ? failed : put_op(w, is_one ? op_of_one : op);
 }
 
-/* Where the words of record `i` are that refer to something. */
+/* Where the words of record `i` are. */
 static const uintptr_t *words_of(const Writer *w, size_t i, const uintptr_t **end)
 {
     const uintptr_t *words = w->s->words + w->index.offsets[i];
     *end = words + w->s->records[i].count;
-    return words + (w->how[w->s->records[i].type] == AN_INSTANCE);  /* the first says which `__dict__` it is */
+    return words;
+}
+
+/* Names of the slots of a type, in the order of its Info; NULL with an exception. */
+static const char **slots_of(Writer *w, size_t type)
+{
+    if (w->slots[type] != NULL)
+        return w->slots[type];
+    const Info *info = info_at(w->s->infos, type);
+    const char **names = PyMem_RawCalloc(info->nslots + 1u, sizeof *names);
+    if (names == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    size_t n = 0;
+    for (PyTypeObject *below = info->type; base_info(below) == NULL; below = below->tp_base)
+        for (PyMemberDef *m = below->tp_members; m != NULL && m->name != NULL && n < info->nslots; m++)
+            names[n++] = m->name;
+    return w->slots[type] = names;
+}
+
+/* {name: value} of the slots that hold something. */
+static int put_slots(Writer *w, const uintptr_t *words, size_t type)
+{
+    const char **names = slots_of(w, type);
+    if (names == NULL)
+        return FAILED;
+    int failed = put(w, "}(", 2);
+    for (uint16_t i = 0; !failed && i < info_at(w->s->infos, type)->nslots; i++) {
+        if (words[i] == NOT_OWNED)
+            continue;
+        PyObject *name = PyUnicode_InternFromString(names[i]);  /* as its class has it, which keeps it */
+        failed = name != NULL ? put_sequence(w, name) : FAILED;
+        Py_XDECREF(name);
+        if (!failed)
+            failed = put_child(w, words[i]);
+    }
+    return failed ? failed : put_op(w, 'u');
+}
+
+/* What sets the attributes of the instance that is on the stack: its dictionary, or that and its slots. */
+static int put_state(Writer *w, const uintptr_t *words, const uintptr_t *end, size_t type)
+{
+    const Info *info = info_at(w->s->infos, type);
+    const uintptr_t *pairs = info->has_dict ? words + info->nslots + 1 : end;
+    int has_slots = 0;
+    for (uint16_t i = 0; i < info->nslots; i++)
+        has_slots |= words[i] != NOT_OWNED;
+    if (pairs == end && !has_slots)
+        return WRITTEN;
+    int failed = put_op(w, pairs != end ? '}' : 'N');
+    if (!failed)
+        failed = put_marked(w, pairs, end, 2, 's', 'u');
+    if (!failed && has_slots) {
+        failed = put_slots(w, words, type);
+        if (!failed)
+            failed = put_op(w, '\x86');
+    }
+    return failed ? failed : put_op(w, 'b');
 }
 
 /* An empty one, on the unpickler's stack. */
@@ -328,13 +405,7 @@ static int put_content(Writer *w, size_t i)
         failed = put_marked(w, words, end, SIZE_MAX, 0, '\x90');
         break;
     default:
-        if (words != end) {
-            failed = put_op(w, '}');
-            if (!failed)
-                failed = put_marked(w, words, end, 2, 's', 'u');
-            if (!failed)
-                failed = put_op(w, 'b');
-        }
+        failed = put_state(w, words, end, w->s->records[i].type);
     }
     return failed ? failed : put_op(w, '0');
 }
@@ -453,13 +524,12 @@ static int put_roots(Writer *w, PyObject *names)
 static uint8_t how_of(const Info *info, size_t type)
 {
     if (type >= nbases)
-        return info->role == CONTAINER && info->body == NO_BODY && info->nslots == 0 && info->has_dict && !info->owned
-               ? AN_INSTANCE : NOT_WRITTEN;
+        return info->role == CONTAINER && info->body == NO_BODY && !info->owned ? AN_INSTANCE : NOT_WRITTEN;
     return info->type == &PyList_Type ? A_LIST : info->type == &PyTuple_Type ? A_TUPLE : info->type == &PyDict_Type ? A_DICT
            : info->type == &PySet_Type ? A_SET : info->type == &PyFrozenSet_Type ? A_FROZENSET : NOT_WRITTEN;
 }
 
-/* A list of an instance of each class, into `samples`; REFUSED if something cannot be written. */
+/* An instance of each class, into `samples`; REFUSED if something cannot be written. */
 static int check_records(const Snapshot *s, PyObject *samples)
 {
     uint8_t *met = PyMem_RawCalloc(nbases + s->ninfos, 1);
@@ -471,8 +541,10 @@ static int check_records(const Snapshot *s, PyObject *samples)
     size_t at = s->nroots;
     for (size_t i = 0; !failed && i < s->nrecords; i++) {
         const Record *record = &s->records[i];
-        uint8_t how = how_of(info_at(s->infos, record->type), record->type);
-        if (how == NOT_WRITTEN || (how == AN_INSTANCE && s->words[at] == (4 | NOT_OWNED)))
+        const Info *info = info_at(s->infos, record->type);
+        uint8_t how = how_of(info, record->type);
+        int is_odd = how == AN_INSTANCE && info->has_dict && s->words[at + info->nslots] == (4 | NOT_OWNED);
+        if (how == NOT_WRITTEN || is_odd)  /* its dictionary is of a subclass */
             failed = REFUSED;
         else if (how == AN_INSTANCE && !met[record->type])
             failed = PyList_Append(samples, record->obj);
@@ -505,7 +577,7 @@ static int list_foreign(const Snapshot *s, size_t most, PyObject *foreign)
 static PyObject *snapshot_needs(Snapshot *s, PyObject *given)
 {
     size_t most = PyLong_AsSize_t(given);
-    if (most == (size_t)-1 && PyErr_Occurred())
+    if ((most == (size_t)-1 && PyErr_Occurred()) || stand_alone(s) < 0)
         return NULL;
     PyObject *samples = PyList_New(0), *foreign = PyList_New(0), *found = NULL;
     if (samples != NULL && foreign != NULL) {
@@ -522,14 +594,15 @@ static PyObject *snapshot_needs(Snapshot *s, PyObject *given)
 
 /* -- all of it */
 
-static int open_writer(Writer *w, Snapshot *s, PyObject *places, uint32_t first)
+static int open_writer(Writer *w, const Snapshot *s, PyObject *places, uint32_t first)
 {
     *w = (Writer){.s = s, .next = first};
     if (open_before(&w->index, s) < 0)
         return FAILED;
     w->numbers = PyMem_RawCalloc(s->nrecords + 1, sizeof *w->numbers);
     w->how = PyMem_RawCalloc(nbases + s->ninfos, 1);
-    if (w->numbers == NULL || w->how == NULL) {
+    w->slots = PyMem_RawCalloc(nbases + s->ninfos, sizeof *w->slots);
+    if (w->numbers == NULL || w->how == NULL || w->slots == NULL) {
         PyErr_NoMemory();
         return FAILED;
     }
@@ -548,6 +621,9 @@ static int open_writer(Writer *w, Snapshot *s, PyObject *places, uint32_t first)
 
 static void close_writer(Writer *w)
 {
+    for (size_t i = 0; w->slots != NULL && i < nbases + w->s->ninfos; i++)
+        PyMem_RawFree(w->slots[i]);
+    PyMem_RawFree(w->slots);
     forget_before(&w->index);
     PyMem_RawFree(w->places.keys);
     PyMem_RawFree(w->places.places);
@@ -559,19 +635,27 @@ static void close_writer(Writer *w)
 }
 
 /* One frame, whose length is known at the end: an unpickler reads what is in none of them piece by piece. */
+static int open_frame(Writer *w)
+{
+    return put_number(w, '\x95', 0, 8);
+}
+
+static int close_frame(Writer *w)
+{
+    int failed = put_op(w, '.');
+    for (int i = 0; !failed && i < 8; i++)
+        w->out[1 + i] = (char)((w->n - 9) >> 8 * i);
+    return failed;
+}
+
 static int put_all(Writer *w, PyObject *names)
 {
-    int failed = put_number(w, '\x95', 0, 8);
+    int failed = open_frame(w);
     if (!failed)
         failed = put_records(w);
     if (!failed)
         failed = put_roots(w, names);
-    if (!failed)
-        failed = put_op(w, '.');
-    if (!failed)
-        for (int i = 0; i < 8; i++)
-            w->out[1 + i] = (char)((w->n - 9) >> 8 * i);
-    return failed;
+    return failed ? failed : close_frame(w);
 }
 
 /* write(roots, names, places, first): (bytes, places that are taken then); None if something changed since, or it
@@ -580,7 +664,8 @@ static PyObject *snapshot_write(Snapshot *s, PyObject *args)
 {
     PyObject *roots, *names, *places, *found = NULL;
     unsigned int first;
-    if (!PyArg_ParseTuple(args, "O!O!O!I:write", &PyTuple_Type, &roots, &PyTuple_Type, &names, &PyDict_Type, &places, &first))
+    if (!PyArg_ParseTuple(args, "O!O!O!I:write", &PyTuple_Type, &roots, &PyTuple_Type, &names, &PyDict_Type, &places, &first)
+        || stand_alone(s) < 0)
         return NULL;
     if (s->nleaves > 0 || s->has_shared_dict || PyTuple_GET_SIZE(names) != PyTuple_GET_SIZE(roots))
         Py_RETURN_NONE;

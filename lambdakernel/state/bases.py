@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 
 class Numbers:
-    """Numbers by address. They are read when they are first asked for: most values are never edited."""
+    """Numbers by address: those that a whole dump gave, and what edits changed of them since."""
 
-    def __init__(self, read: Callable[[], dict[int, int]]) -> None:
-        self._read: Callable[[], dict[int, int]] | None = read
-        self._numbers: dict[int, int] = {}
+    def __init__(self, of_dump: Callable[[int], int | None]) -> None:
+        self._of_dump = of_dump
+        self._since: dict[int, int | None] = {}
 
-    def by_address(self) -> dict[int, int]:
-        if self._read is not None:
-            self._numbers, self._read = self._read(), None
-        return self._numbers
+    def get(self, address: int) -> int | None:
+        return self._since[address] if address in self._since else self._of_dump(address)
+
+    def change(self, gone: Iterable[int], numbered: Mapping[int, int]) -> None:
+        self._since.update(dict.fromkeys(gone))
+        self._since.update(numbered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,5 @@ class Base:
 
     def stored(self) -> Base:
         """The store has the last edit."""
-        numbers = self.numbers.by_address()
-        for address in self.gone:
-            numbers.pop(address, None)
-        numbers.update(self.numbered)
+        self.numbers.change(self.gone, self.numbered)
         return replace(self, numbered={}, gone=())

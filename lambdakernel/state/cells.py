@@ -26,6 +26,9 @@ class Cell(msgspec.Struct, frozen=True):
     """File name in its code objects, for tracebacks after a move."""
     started_s: float
     seconds: float
+    output: str = ""
+    """Text of its output as it was shown; empty if there was none, if it is long, or if it can never be shown
+    otherwise."""
 
 
 _CELL = Cell.__struct_fields__
@@ -43,6 +46,8 @@ class Note(msgspec.Struct, frozen=True):
 
     def to_bytes(self) -> bytes:
         cell = None if self.cell is None else {name: getattr(self.cell, name) for name in _CELL}
+        if cell is not None and not cell["output"]:
+            del cell["output"]
         said = {"epoch": self.epoch, "cell": cell, "shown": self.shown, "restored": self.restored}
         return json.dumps(said, separators=(",", ":")).encode()
 

@@ -24,8 +24,8 @@ from lambdakernel.state.codec import Dump
 from lambdakernel.state.covariables import groups
 from lambdakernel.state.dumping import Dumper
 from lambdakernel.state.editor import Editor
-from lambdakernel.state.graph import ComparableSnapshot
 from lambdakernel.state.here import Here, Item, Live
+from lambdakernel.state.snapshots import ComparableSnapshot
 from lambdakernel.state.writes import Changes, Written
 
 KEPT_TOGETHER = 1 << 16

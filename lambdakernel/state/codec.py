@@ -51,9 +51,9 @@ from lambdakernel.state.exceptions import reduce_exception
 from lambdakernel.state.finished import reduce_finished
 from lambdakernel.state.fixtures import KEPT_ELSEWHERE, ORIGINAL, has_no_content, has_plain_content
 from lambdakernel.state.functions import LiveNamespace, marker_for, reduce_function, reduce_module, value_of_module
-from lambdakernel.state.graph import ComparableSnapshot
 from lambdakernel.state.registers import reducer_for
 from lambdakernel.state.sharing import Memo
+from lambdakernel.state.snapshots import ComparableSnapshot
 from lambdakernel.state.specials import REDUCERS, CannotMove, why_living
 from lambdakernel.state.tracebacks import reduce_traceback
 

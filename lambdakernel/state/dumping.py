@@ -11,10 +11,10 @@ from lambdakernel.state.buffers import Buffers
 from lambdakernel.state.classes import ClassBook, is_notebook_class
 from lambdakernel.state.codec import Dump, dump, unmarked
 from lambdakernel.state.frames import frame_token
-from lambdakernel.state.graph import ComparableSnapshot
 from lambdakernel.state.here import Item, Live
 from lambdakernel.state.residents import culprit
 from lambdakernel.state.sharing import Memo, mutable_ids
+from lambdakernel.state.snapshots import ComparableSnapshot
 from lambdakernel.state.specials import CannotMove
 from lambdakernel.state.texts import as_texts
 from lambdakernel.state.units import Lost
@@ -22,6 +22,8 @@ from lambdakernel.state.units import Lost
 _RETRIES = 3
 _DENSE = 8
 """References for each object up to which a graph is one of objects, and not of numbers and texts."""
+_LARGE = 1_000
+"""Objects in one name from which a look at it with others starts from what is known of it."""
 
 
 class Look(NamedTuple):
@@ -110,15 +112,31 @@ class Dumper:
             known = self._looks.get(items)
             if known is not None and known.snapshot.is_unchanged(roots):
                 return known
-            self._memory = set()
-            snapshot = graph.take(roots, self._live, leaf=self.token)
+            found = self._look_with_more(items, roots) or self._whole_look(roots)
         except Exception:
             return None
+        if found is not None:
+            self._looks[items] = found
+        return found
+
+    def _whole_look(self, roots: Sequence[object]) -> Look | None:
+        self._memory = set()
+        snapshot = graph.take(roots, self._live, leaf=self.token)
         if snapshot is None:
             return None
-        found = Look(snapshot, snapshot.shared() | self._memory if self._memory else snapshot.shared())
-        self._looks[items] = found
-        return found
+        return Look(snapshot, snapshot.shared() | self._memory if self._memory else snapshot.shared())
+
+    def _look_with_more(self, items: tuple[Item, ...], roots: Sequence[object]) -> Look | None:
+        """From a look at one of `items` that is large, if the others bring little that it has not."""
+        looks = [self._looks[item,] for item in items if (item,) in self._looks] if len(items) > 1 else []
+        largest = max(looks, key=lambda look: len(look.ids), default=None)
+        if largest is None or len(largest.ids) < _LARGE:
+            return None
+        amended = graph.amend(largest.snapshot, roots, self._live)
+        if amended is None:
+            return None
+        snapshot, difference = amended
+        return Look(snapshot, (largest.ids - set(difference.shared_gone)) | set(difference.shared_added))
 
     def ids_now(self, unit: Live) -> Set[int] | None:
         """Addresses at which `unit` has objects now; None if that cannot be said."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Set
 from typing import Any
 
@@ -10,6 +11,9 @@ from lambdakernel.state.classes import ClassBook
 from lambdakernel.state.dumping import Dumper
 from lambdakernel.state.here import Here, Item, Live
 from lambdakernel.state.writes import Written
+
+_WORTH_A_GUESS, _GUESSES = 100, 5
+"""Items of a container from which a look at all that it reaches is worth avoiding, and how many of them are asked."""
 
 
 class Editor:
@@ -35,7 +39,7 @@ class Editor:
                 return None
             names = {key: self._live[key] for _, key in bound}
             without = [key for kind, key in unit.items if (kind, key) not in items]
-            found = edits.edit(unit.base, difference, names, without, self._live, self._book)
+            found = edits.edit(unit.base, look, difference, roots, names, without, self._live, self._book)
             if not look.is_unchanged(roots):  # another thread works on it
                 return None
         except (Exception, RecursionError):
@@ -53,7 +57,7 @@ class Editor:
             return False
         own = self._here.unit_of.get(item, "")
         but = {own} if own in broken and self._here.units[own].items == (item,) else set()
-        met = self._holder_of(item, edited, broken) or self._holders_of(item, but)
+        met = self._holder_of(item, edited, broken) or self._holder_of_parts(item, but) or self._holders_of(item, but)
         if len(met) != 1 or met & broken:
             return False
         (unit_id,) = met
@@ -73,6 +77,16 @@ class Editor:
         if unit_id is None or unit_id in broken:
             return set()
         return {unit_id} if unit_id in edited or self._here.is_surely_same(self._here.units[unit_id]) else set()
+
+    def _holder_of_parts(self, item: Item, but: Set[str]) -> set[str]:
+        """The large unit that the first objects in a container are of: an edit will say whether it is so, and whether
+        that is all. Empty if there is none."""
+        value = self._live[item[1]]
+        if type(value) not in (list, tuple, dict) or len(value) < _WORTH_A_GUESS:
+            return set()
+        parts = itertools.islice(value.values() if type(value) is dict else value, _GUESSES)
+        met = {unit_id for part in parts if (unit_id := self._here.owner_of(part)) is not None} - but
+        return {unit_id for unit_id in met if self._here.units[unit_id].base is not None} if len(met) == 1 else set()
 
     def _holders_of(self, item: Item, but: Set[str]) -> set[str]:
         look = self._dumper.look((item,))

@@ -24,13 +24,13 @@ import msgspec
 import xxhash
 
 import kvs
-from lambdakernel.state import attempts, codec
+from lambdakernel.state import attempts, codec, flat
 from lambdakernel.state.bases import Base, Numbers
 from lambdakernel.state.buffers import BlobSource
 from lambdakernel.state.classes import ClassBook
 from lambdakernel.state.codec import Decoder, Dump, Encoder, damaged_if_it_raises, refs_of
-from lambdakernel.state.graph import ComparableSnapshot, Difference, Edit
 from lambdakernel.state.sharing import Memo
+from lambdakernel.state.snapshots import ComparableSnapshot, Difference, Edit
 from lambdakernel.state.units import Unit
 
 WORTH_NBYTES = 1 << 16
@@ -57,23 +57,26 @@ def number(found: Dump, memo: Memo, look: ComparableSnapshot) -> Base | None:
     """
     if not is_worth(found) or _has_finalizer(look.kinds()):
         return None
-    numbers = look.numbers(memo) if memo else {}
+    if not memo:
+        return Base(found.fingerprint[0], len(found.head), found.numbers, Numbers(look.place))
+    numbers = look.numbers(memo)
     if numbers is None:  # what has no number could not be referred to
         return None
-    read = (lambda: numbers) if memo else (lambda: look.places() or {})
-    return Base(found.fingerprint[0], len(found.head), found.numbers, Numbers(read))
+    return Base(found.fingerprint[0], len(found.head), found.numbers, Numbers(numbers.get))
 
 
 def edit(
     base: Base,
+    look: ComparableSnapshot,
     difference: Difference,
+    roots: Sequence[object],
     names: Mapping[str, Any],
     without: Sequence[str],
     live: dict[str, Any],
     book: ClassBook,
 ) -> Dump:
-    """What changed since the last edit, with `names` bound to what is new, and `without` others that were there: a dump
-    that is an edit of its base.
+    """What changed since the last edit, up to `look`, which is of `roots`; with `names` bound to what is new, and
+    `without` others that were there: a dump that is an edit of its base.
 
     Raises:
         CannotEdit: it must be dumped whole.
@@ -85,35 +88,47 @@ def edit(
     changed = {id(each.obj) for each in difference.edits}
     if any(each.between is None and id(_dict_of(each.obj)) in changed for each in difference.edits):
         raise CannotEdit  # it would be edited twice
-    if sum(len(contents) for *_, contents in said) > _MOST_ITEMS:
+    parts = (said, dict(names), list(without))
+    found = flat.edit(look, difference, roots, parts, base.numbers, live, book)
+    if found is None:
+        found = _encode(parts, difference, base, live, book)
+    if _PART * (base.edited_nbytes + len(found.head)) > base.nbytes or _has_finalizer(found.kinds):
+        raise CannotEdit
+    numbered = {address: base.count + place for address, place in found.places.items()}
+    digest = xxhash.xxh3_128_digest(base.digest + found.head)
+    after = replace(
+        base, digest=digest, count=base.count + found.taken, edits=(*base.edits, found.head), numbered=numbered,
+        gone=difference.gone, is_parted=base.is_parted or bool(without),
+    )  # fmt: skip
+    return Dump(found.head, [], (digest,), *refs_of(found.encoder), base=after)
+
+
+def _encode(
+    parts: tuple[list[flat.Said], dict[str, Any], list[str]],
+    difference: Difference,
+    base: Base,
+    live: dict[str, Any],
+    book: ClassBook,
+) -> flat.WrittenEdit:
+    if sum(len(contents) for *_, contents in parts[0]) > _MOST_ITEMS:
         raise CannotEdit
     gone = frozenset(difference.gone)
-    encoder, head = attempts.encode_once(
-        (said, dict(names), list(without)), lambda file: _EditEncoder(file, live, book, base.numbers.by_address(), gone)
-    )
+    encoder, head = attempts.encode_once(parts, lambda file: _EditEncoder(file, live, book, base.numbers, gone))
     memo: Memo = encoder.memo.copy()
-    if encoder.buffers or encoder.fixtures or _PART * (base.edited_nbytes + len(head)) > base.nbytes:
-        raise CannotEdit
-    if id(live) in memo or _has_finalizer([type(obj) for _, obj in memo.values()]):
+    if encoder.buffers or encoder.fixtures or id(live) in memo:
         raise CannotEdit
     added = frozenset(difference.added)
     if not added - memo.keys() <= _UNNUMBERED:
         raise CannotEdit
-    numbered = {address: base.count + at for address, (at, _) in memo.items() if address in added}
-    digest = xxhash.xxh3_128_digest(base.digest + head)
-    after = replace(
-        base, digest=digest, count=base.count + len(memo), edits=(*base.edits, head), numbered=numbered,
-        gone=difference.gone, is_parted=base.is_parted or bool(without),
-    )  # fmt: skip
-    return Dump(head, [], (digest,), *refs_of(encoder), base=after)
+    places = {address: at for address, (at, _) in memo.items() if address in added}
+    return flat.WrittenEdit(head, encoder, len(memo), places, [type(obj) for _, obj in memo.values()])
 
 
 _UNNUMBERED = frozenset({id(())})
 """Of what a pickler makes anew wherever it meets it."""
-_Said = tuple[Any, int, int, Any]
 
 
-def _said(change: Edit) -> _Said:
+def _said(change: Edit) -> flat.Said:
     obj, before, after, between = change
     kind = type(obj)
     if between is None:
@@ -156,7 +171,7 @@ class _EditEncoder(Encoder):
     """Refers to what has a number."""
 
     def __init__(
-        self, file: io.BytesIO, live: dict[str, Any], book: ClassBook, numbers: dict[int, int], gone: frozenset[int]
+        self, file: io.BytesIO, live: dict[str, Any], book: ClassBook, numbers: Numbers, gone: frozenset[int]
     ) -> None:
         self._numbers = numbers
         self._gone = gone

@@ -14,8 +14,8 @@ import sys
 import types
 from typing import Any
 
-from lambdakernel.state.graph import is_of_process
 from lambdakernel.state.hooks import live_namespace
+from lambdakernel.state.imported import is_of_process
 
 _SLOTS = ("__defaults__", "__kwdefaults__", "__annotations__", "__doc__", "__module__")
 

@@ -8,12 +8,15 @@ from typing import Any
 
 from lambdakernel.state.bases import Base
 from lambdakernel.state.classes import ClassBook
-from lambdakernel.state.graph import ComparableSnapshot, is_of_process
+from lambdakernel.state.imported import is_of_process
+from lambdakernel.state.snapshots import ComparableSnapshot
 
 Item = tuple[str, str]
 """(`n`, name) or (`c`, identity of a class)."""
 _ATOMS = (int, float, complex, bool, str, bytes, type(None))
 
+_LARGE = 4096
+"""Addresses of one unit from which they are not listed by address: that would cost more than to ask the unit."""
 _FEW = 4
 """Times as many addresses are owned as are asked for, up to which it is quicker to ask every unit."""
 
@@ -43,6 +46,8 @@ class Here:
         self.units: dict[str, Live] = {}
         self.unit_of: dict[Item, str] = {}
         self._owner: dict[int, str] = {}
+        """By address, of those that are not large."""
+        self._large: set[str] = set()
         self._moves: dict[str, tuple[Sequence[int], Sequence[int]]] = {}
         self.current: set[str] = set()
         """Units whose addresses are as they are now."""
@@ -65,20 +70,34 @@ class Here:
         self.own(unit, ids)
 
     def own(self, unit: Live, ids: Set[int]) -> None:
-        """Its objects are at `ids` now. Costs what differs."""
+        """Its objects are at `ids` now. Costs what differs, and nothing where they are many."""
         self._moves.pop(unit.id, None)
         if unit.ids is ids or unit.ids == ids:
             return
-        self.disown(unit, ids)
-        self._owner.update(dict.fromkeys(ids - unit.ids, unit.id))
+        if len(ids) >= _LARGE:
+            self._unlist(unit.id, unit.ids)
+            self._large.add(unit.id)
+        elif unit.id in self._large:
+            self._large.discard(unit.id)
+            self._list(unit.id, ids)
+        else:
+            self.disown(unit, ids)
+            self._list(unit.id, ids - unit.ids)
         unit.ids = ids
 
     def disown(self, unit: Live, ids: Set[int]) -> None:
         """Its objects are at none but `ids` any more."""
-        for address in unit.ids - ids:
-            if self._owner.get(address) == unit.id:
-                del self._owner[address]
+        self._unlist(unit.id, unit.ids - ids)
         unit.ids = unit.ids & ids
+
+    def _unlist(self, unit_id: str, addresses: Iterable[int]) -> None:
+        for address in addresses if unit_id not in self._large else ():
+            if self._owner.get(address) == unit_id:
+                del self._owner[address]
+
+    def _list(self, unit_id: str, addresses: Iterable[int]) -> None:
+        if unit_id not in self._large:
+            self._owner.update(dict.fromkeys(addresses, unit_id))
 
     def drop(self, unit_id: str) -> None:
         unit = self.units.pop(unit_id, None)
@@ -118,10 +137,8 @@ class Here:
         it has now. In force until it is said anew, or taken back; for good once the unit is added again."""
         self._take_back(unit)
         ids = unit.ids if isinstance(unit.ids, set) else set(unit.ids)
-        for address in gone:
-            if self._owner.get(address) == unit.id:
-                del self._owner[address]
-        self._owner.update(dict.fromkeys(added, unit.id))
+        self._unlist(unit.id, gone)
+        self._list(unit.id, added)
         ids.difference_update(gone)
         ids.update(added)
         unit.ids = ids
@@ -136,16 +153,18 @@ class Here:
 
     def _take_back(self, unit: Live) -> None:
         added, gone = self._moves.pop(unit.id, ((), ()))
-        for address in added:
-            if self._owner.get(address) == unit.id:
-                del self._owner[address]
-        for address in gone:
-            self._owner.setdefault(address, unit.id)
-        unit.ids = (unit.ids - set(added)) | set(gone) if added or gone else unit.ids
+        self._unlist(unit.id, added)
+        self._list(unit.id, [address for address in gone if address not in self._owner])
+        if added or gone:
+            ids = unit.ids if isinstance(unit.ids, set) else set(unit.ids)
+            ids.difference_update(added)
+            ids.update(gone)
+            unit.ids = ids
 
     def owner_of(self, obj: object) -> str | None:
         """The unit that was last seen to hold an object where `obj` is."""
-        return self._owner.get(id(obj))
+        address = id(obj)
+        return self._owner.get(address) or next((u for u in self._large if address in self.units[u].ids), None)
 
     def holders(
         self, addresses: Iterable[int], ids_now: Callable[[Live], Set[int] | None], but: Set[str] = frozenset()
@@ -167,4 +186,5 @@ class Here:
     def _owners_of(self, addresses: Set[int] | Sequence[int]) -> set[str]:
         if isinstance(addresses, Set) and len(self._owner) < _FEW * len(addresses):
             return {unit_id for unit_id, unit in self.units.items() if not unit.ids.isdisjoint(addresses)}
-        return {unit_id for unit_id in set(map(self._owner.get, addresses)) if unit_id is not None}
+        large = {unit_id for unit_id in self._large if not self.units[unit_id].ids.isdisjoint(addresses)}
+        return large | {unit_id for unit_id in set(map(self._owner.get, addresses)) if unit_id is not None}

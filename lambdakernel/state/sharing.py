@@ -9,7 +9,7 @@ from typing import Any
 
 from lambdakernel.state.arrays import ByValue, owners
 from lambdakernel.state.functions import LiveNamespace, ModuleGlobals
-from lambdakernel.state.graph import is_of_process
+from lambdakernel.state.imported import is_of_process
 
 Memo = dict[int, tuple[int, Any]]
 """What a dump met: by address, when, and the object."""

@@ -110,7 +110,7 @@ class Durable:
             return
         self._opened, self.namespace, self._failure = opened, namespace, None
         history.restore(shell, self.attached.cells, cleared.until)
-        shell.history_manager.output_hist_reprs = OutputTexts(shell, namespace.output)
+        shell.history_manager.output_hist_reprs = OutputTexts(shell, namespace.output, self.attached.cells)
         if self.attached.resumed and self._params["generation"] == 1 and self.attached.names:
             self._news = history.resumed_line(self.session, self.attached)
         if self.attached.unrestored:

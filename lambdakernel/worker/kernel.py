@@ -31,6 +31,7 @@ from lambdakernel.worker import processes
 from lambdakernel.worker.config import settings_of
 from lambdakernel.worker.durable import Durable
 from lambdakernel.worker.shell import NamespaceModule, WorkerShell
+from lambdakernel.worker.underscores import text_of_output
 
 _HEAD = 8
 """Frames among which the header is: after the identities of its sender, of which there are one or two."""
@@ -147,7 +148,7 @@ class WorkerKernel(IPythonKernel):
         _ignore_interrupts()
         if self.running_cells:  # a subshell's cell ended beside another: the other's commit has both
             return reply
-        cell = None if silent or not store_history else _cell(code, msg_id, started, reply, self.shell.ran_as)
+        cell = None if silent or not store_history else _cell(code, msg_id, started, reply, self.shell)
         return self._commit(cell, reply)
 
     def pre_handler_hook(self) -> None:
@@ -182,7 +183,7 @@ class WorkerKernel(IPythonKernel):
             code, msg_id = str(parent["content"].get("code", "")), parent["header"]["msg_id"]
             reply = {"status": "error", "execution_count": number, "ename": "KeyboardInterrupt", "evalue": ""}
             reply |= {"traceback": [], "user_expressions": {}, "payload": []}
-            reply = self._commit(_cell(code, msg_id, started, reply, self.shell.ran_as), reply)
+            reply = self._commit(_cell(code, msg_id, started, reply, self.shell), reply)
             assert self.session is not None
             self.session.send(stream, "execute_reply", reply, parent, ident=ident)
             self._abort_queues(parent["header"].get("subshell_id"))
@@ -282,17 +283,19 @@ def _is_for_main_shell(frames: list[Any]) -> bool:
     return at < len(raw) and _ROUTED.search(raw[at]) is None
 
 
-def _cell(code: str, msg_id: str, started: float, reply: dict[str, Any], filename: str) -> Cell:
+def _cell(code: str, msg_id: str, started: float, reply: dict[str, Any], shell: Any) -> Cell:
+    number = int(reply["execution_count"])
     return Cell(
-        number=int(reply["execution_count"]),
+        number=number,
         source=code,
         msg_id=msg_id,
         status=str(reply["status"]),
         ename=str(reply.get("ename", "")),
         evalue=str(reply.get("evalue", ""))[:2000],
-        filename=filename,
+        filename=shell.ran_as,
         started_s=started,
         seconds=time.time() - started,
+        output=text_of_output(shell, number),
     )
 
 

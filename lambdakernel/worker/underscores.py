@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
+
+from lambdakernel.state import Cell
 
 SHOWN = ("_", "__", "___")
 KEPT = object()
@@ -56,14 +58,13 @@ class ClearedInputs:
 
 
 class OutputTexts(dict[int, str]):
-    """Texts of outputs by number, for `%history -o`: one of another worker is made when it is asked for.
+    """Texts of outputs by number, for `%history -o`: one that a cell of another worker did not leave is made when it is
+    asked for, from what it is now."""
 
-    An output that was changed in place since then is shown as it is now.
-    """
-
-    def __init__(self, shell: Any, output: Callable[[int], Any]) -> None:
-        """`output` gives the value of one; None if it is not there."""
-        super().__init__(shell.history_manager.output_hist_reprs)
+    def __init__(self, shell: Any, output: Callable[[int], Any], cells: Iterable[Cell] = ()) -> None:
+        """`output` gives the value of one; None if it is not there. `cells` are those of other workers."""
+        super().__init__({cell.number: cell.output for cell in cells if cell.output})
+        self.update(shell.history_manager.output_hist_reprs)
         self._format = shell.display_formatter.format
         self._output = output
 
@@ -76,3 +77,15 @@ class OutputTexts(dict[int, str]):
             if "text/plain" in formatted:
                 self[number] = formatted["text/plain"]
         return super().get(number, default)
+
+
+def text_of_output(shell: Any, number: int) -> str:
+    """What a cell should leave of the text of its output: nothing if it is long, or of a value that cannot change."""
+    texts, outputs = shell.history_manager.output_hist_reprs, shell.user_ns.get("Out", {})
+    if number not in texts or number not in outputs or type(outputs[number]) in _ATOMS:
+        return ""
+    return str(texts[number]) if len(texts[number]) <= _LONGEST else ""
+
+
+_LONGEST = 10_000
+_ATOMS = (int, float, complex, bool, str, bytes)

@@ -17,7 +17,7 @@ import pytest
 
 import kvs
 from lambdakernel.errors import ValueDamaged
-from lambdakernel.state import edits, graph
+from lambdakernel.state import edits, flat, graph
 from tests.state.cold import Ran, Worker, with_worker
 
 PROGRAMS = int(os.environ.get("LK_FUZZ", "60"))
@@ -115,7 +115,9 @@ def count_edits(worker: Worker) -> int:
 
 
 @pytest.mark.parametrize("first", range(SEED, SEED + PROGRAMS, BATCH))
-def test_what_was_edited_comes_back_as_it_is(first: int, tmp_path: Path) -> None:
+def test_what_was_edited_comes_back_as_it_is(first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if first // BATCH % 2:  # every other time, what can be is written from snapshots
+        monkeypatch.setattr(flat, "WORTH_OBJECTS", 0)
     edited = total = 0
     for seed in range(first, first + BATCH):
         edits_of_one, cells = compared(tmp_path / str(seed), program(seed))

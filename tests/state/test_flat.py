@@ -35,6 +35,14 @@ class P:
     """An instance with a dictionary."""
 
 
+@dataclasses.dataclass(slots=True, eq=False)
+class Narrow:
+    """An instance with slots."""
+
+    a: Any
+    b: Any = None
+
+
 class Colour(enum.Enum):
     """A member is an atom that the encoder writes."""
 
@@ -68,7 +76,7 @@ def shape(root: Any) -> list[Any]:
     def number(obj: Any) -> Any:
         if type(obj) is str:
             return ("str", obj, numbers.setdefault(id(obj), len(numbers)))
-        if not isinstance(obj, list | dict | tuple | set | frozenset | P):
+        if not isinstance(obj, list | dict | tuple | set | frozenset | P | Narrow):
             return (type(obj).__name__, repr(obj))
         if id(obj) not in numbers:
             numbers[id(obj)] = len(numbers)
@@ -78,8 +86,9 @@ def shape(root: Any) -> list[Any]:
     number(root)
     found = []
     for obj in queue:
-        if isinstance(obj, P):  # a load interns names of attributes
-            found.append((type(obj).__name__, [(name, number(value)) for name, value in vars(obj).items()]))
+        if isinstance(obj, P | Narrow):  # a load interns names of attributes
+            attributes = vars(obj) if isinstance(obj, P) else {"a": obj.a, "b": obj.b}
+            found.append((type(obj).__name__, [(name, number(value)) for name, value in attributes.items()]))
             continue
         items = [part for pair in obj.items() for part in pair] if isinstance(obj, dict) else list(obj)
         if isinstance(obj, set | frozenset):
@@ -108,7 +117,7 @@ VALUES: dict[str, Any] = {
 def test_a_value_comes_back_as_it_is(what: str) -> None:
     found = moved(VALUES[what])
     assert shape(found) == shape(VALUES[what])
-    assert str(found) == str(VALUES[what])
+    assert what == "sets" or str(found) == str(VALUES[what])
 
 
 def test_not_a_number_comes_back() -> None:
@@ -206,7 +215,18 @@ class Hashed:
 
 
 class Slotted:
-    __slots__ = ("a",)
+    __slots__ = ("_Slotted__own", "a", "b")
+
+
+class More(Slotted):
+    __slots__ = ("__dict__", "c")
+
+
+class Private(Slotted):
+    __slots__ = ("__own",)
+
+    def __init__(self) -> None:
+        self.__own = 5
 
 
 class Items(list[Any]):
@@ -222,7 +242,7 @@ NAMED = collections.namedtuple("NAMED", "a")
 NOT_WRITTEN: dict[str, Any] = {
     "its own __reduce__": Own(), "its own __getstate__": State(), "its own __setstate__": Fill(),
     "its own __new__": Made(),
-    "a hash of what it holds": Hashed(), "slots": Slotted(), "a subclass of list": Items(), "a named tuple": NAMED(1),
+    "a hash of what it holds": Hashed(), "a subclass of list": Items(), "a named tuple": NAMED(1),
     "a bytearray": bytearray(1), "a function of the notebook": lambda: 1, "a deque": collections.deque(),
     "a method": [].append, "a subclass of int with a dictionary": type("I", (int,), {})(5),
 }  # fmt: skip
@@ -233,6 +253,19 @@ def test_what_has_its_own_ways_is_left_to_the_encoder(what: str) -> None:
     look = graph.take([[NOT_WRITTEN[what]]], {}, leaf=lambda obj: 1)
     assert look is not None
     assert flat.dump(look, ["x"], {"x": [NOT_WRITTEN[what]]}, ClassBook()) is None
+
+
+def test_slots_are_written() -> None:
+    both, empty, private = More(), Slotted(), Private()
+    both.a, both.c, both.more = [1], both, 3  # type: ignore[attr-defined]
+    narrow = Narrow(both.a, (empty,))
+    one, other, none, own = moved([both, narrow, empty, private])
+    assert (one.a, one.more, one.c is one, hasattr(one, "b")) == ([1], 3, True, False)
+    assert type(other) is Narrow
+    assert other.a is one.a
+    assert other.b == (none,)
+    assert not any(hasattr(none, name) for name in ("a", "b", "_Slotted__own"))
+    assert own._Private__own == 5
 
 
 def test_instances_of_a_dataclass_are_written() -> None:
@@ -260,12 +293,11 @@ def test_places_are_those_of_the_memo_of_a_load() -> None:
     found = flat.dump(look, ["x"], {"x": value}, ClassBook())
     assert found is not None
     decoder: Any = codec.Decoder(found[0].head, [], {}, ClassBook(), lambda uid: P, str)
-    there, memo, places = decoder.load()["names"]["x"], decoder.memo.copy(), look.places()
-    assert places is not None
+    there, memo = decoder.load()["names"]["x"], decoder.memo.copy()
     assert len(memo) == found[0].numbers
-    assert memo[places[id(value)]] is there
-    assert memo[places[id(value.children)]] is there.children
-    assert [memo[places[id(child)]] for child in value.children] == there.children
+    assert memo[look.place(id(value))] is there
+    assert memo[look.place(id(value.children))] is there.children
+    assert [memo[look.place(id(child))] for child in value.children] == there.children
     decoder.memo.clear()
 
 
@@ -275,16 +307,19 @@ def random_graph(rng: random.Random) -> Any:
     for n in range(rng.randrange(1, 60)):
         some = [rng.choice(pool) for _ in range(rng.randrange(6))]
         hashable = [each for each in some if not isinstance(each, list | dict | set) and not _holds_mutable(each)]
-        atoms = [each for each in some if not isinstance(each, list | dict | set | frozenset | tuple | P)]
+        atoms = [each for each in some if not isinstance(each, list | dict | set | frozenset | tuple | P | Narrow)]
         pairs = dict(zip(hashable, some, strict=False))
-        made: Any = rng.choice([list(some), tuple(some), P(), pairs, set(atoms), frozenset(atoms), f"text {n}"])
+        narrow = Narrow(some[0], some[-1]) if some else Narrow(n)
+        kinds = [list(some), tuple(some), P(), narrow, pairs, set(atoms), frozenset(atoms), f"text {n}"]
+        made: Any = rng.choice(kinds)
         if isinstance(made, P):
             vars(made).update((f"a{at}", each) for at, each in enumerate(some))
         pool.append(made)
-        mutable += [made] if isinstance(made, list | P) else []
+        mutable += [made] if isinstance(made, list | P | Narrow) else []
     for _ in range(10 if mutable else 0):  # circles
         one, other = rng.choice(mutable), rng.choice(pool)
-        one.append(other) if isinstance(one, list) else setattr(one, f"b{rng.randrange(3)}", other)
+        name = f"b{rng.randrange(3)}" if isinstance(one, P) else "b"
+        one.append(other) if isinstance(one, list) else setattr(one, name, other)
     return [pool[-1], rng.choice(pool), *mutable[:2]]
 
 

@@ -28,7 +28,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lambdakernel.state import graph
-from lambdakernel.state.graph import Leaf, Snapshot
+from lambdakernel.state.snapshots import Leaf, Snapshot
 
 Take = Callable[..., Snapshot | None]
 
@@ -43,7 +43,7 @@ def taking(implementation: str) -> Take:
     assert chosen is not None
 
     def take(roots: Any, live: dict[str, Any], leaf: Leaf | None = None, limit: int = graph.LIMIT) -> Snapshot | None:
-        return chosen(tuple(roots), live, leaf, limit, graph._late_atoms())
+        return chosen(tuple(roots), live, leaf, limit, graph.late_atoms())
 
     return take
 
@@ -341,7 +341,7 @@ def test_the_other_implementation_is_chosen_by_the_environment() -> None:
     code = "from lambdakernel.state import graph; print(type(graph.snapshot([[1]], {})).__module__)"
     env = {**os.environ, "LAMBDAKERNEL_NO_EXTENSION": "1"}
     out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=True)
-    assert out.stdout.strip() == "lambdakernel.state.graph"
+    assert out.stdout.strip() == "lambdakernel.state.walk"
 
 
 @needs_extension

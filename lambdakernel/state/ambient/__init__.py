@@ -16,6 +16,7 @@ from lambdakernel.state.ambient.held import PREFIX, Held, HeldState, is_held
 from lambdakernel.state.ambient.interpreter import Interpreter, TimeZone
 from lambdakernel.state.ambient.libraries import NumpyOptions, NumpyRandomness, PandasOptions, PlotSettings
 from lambdakernel.state.ambient.logs import Loggers, LoggingSwitches
+from lambdakernel.state.ambient.modules import HandMade
 from lambdakernel.state.ambient.patches import Patches, Places
 from lambdakernel.state.ambient.process import (
     Arguments,
@@ -56,5 +57,5 @@ def default_ambient(backend: Backend | None = None) -> tuple[Ambient | Held, ...
         NumpyRandomness(), DecimalContext(),
         RecursionLimit(), CreationMask(), Locale(), LoggingSwitches(), PlotSettings(), backend or Backend(),
         Arguments(), WarningFilters(), Signals(), Loggers(), NumpyOptions(), PandasOptions(), Figures(),
-        Places(patches), patches, PandasClasses(), ColorMaps(), Reducers(),
+        Places(patches), patches, PandasClasses(), ColorMaps(), Reducers(), HandMade(),
     )  # fmt: skip

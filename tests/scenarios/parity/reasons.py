@@ -3,6 +3,5 @@
 from __future__ import annotations
 
 SET_ORDER = "limit: a set comes back in the order that adding its elements anew gives, not the one that it had"
-MODULES = "limit: what code of a module changes in it, and a module that a cell puts into sys.modules, do not move"
-OUTPUT_TEXTS = "limit: %history -o shows an output of another worker as it is now, not as it was shown"
+MODULES = "limit: what code of a module of your own changes in it does not move"
 SHARED_FRAME = "limit: an array and a frame that was made of it with copy=False are two after a move"

@@ -103,7 +103,7 @@ PROGRAMS = (
         handmade.v.append(2)
         # %%
         print(handmade is made, made.v)
-    """, known=MODULES),
+    """),
     program("modules that the notebook makes", """
         import types
         module = types.ModuleType("made"); module.items, same = [1], module; module.get = lambda: module.items

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.scenarios.parity.program import program
-from tests.scenarios.parity.reasons import OUTPUT_TEXTS
 
 PROGRAMS = (
     program("results that no cell read", """
@@ -101,7 +100,7 @@ PROGRAMS = (
         _1.append(3)
         # %%
         %history -o 1
-    """, known=OUTPUT_TEXTS, alone=True),
+    """, alone=True),
     program("last error of a class of the notebook", """
         class Broken(Exception):
             def __init__(self, code): super().__init__(f"code {code}"); self.code = code
