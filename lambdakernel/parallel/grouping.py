@@ -74,6 +74,9 @@ def combiner(how: Any) -> Combine:
     )
 
 
+_ITEMS: Any = type({}.items())
+
+
 def _same(value: Any) -> Any:
     return value
 
@@ -115,19 +118,23 @@ class Table:
         self._values: dict[Any, Any] = {}
         self._place = chunk << 40
         """Of the first key in the table; they are in the order in which they came."""
-        self._taken, self._next_look = 0, LOOK_EVERY
+        self._taken = self._since_look = 0
         self._spans: list[list[Span]] = [[] for _ in range(partitions)]
         self._full_at = 0
         """Pairs that filled the memory the first time. It is not given back, so later it tells nothing."""
 
     def take(self, pairs: Iterable[Any]) -> None:
-        """Take in the pairs that items gave.
+        """Take in the pairs that one item gave.
 
         Raises:
             CannotShuffle: one is no pair, or its key cannot be one.
         """
         values, (first, more, _) = self._values, self._combine
-        taken = 0
+        if not values and first is _same and type(pairs) is _ITEMS:  # each key once, as it comes
+            values.update(pairs)
+            self._look(len(values))
+            return
+        taken = self._since_look
         for pair in pairs:
             try:
                 key, value = pair
@@ -142,6 +149,7 @@ class Table:
             if taken == LOOK_EVERY:
                 self._look(taken)
                 taken = 0
+        self._since_look = taken
 
     def _look(self, taken: int) -> None:
         self._taken += taken

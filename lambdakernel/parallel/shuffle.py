@@ -301,7 +301,8 @@ def _map_chunk(
     pairs, how, _ = _loaded(code)
     with Writer(place) as writer:
         table = Table(combiner(how), writer, chunk, partitions, memory_nbytes)
-        table.take(pair for item in get(*items) for pair in pairs(item))
+        for item in get(*items):
+            table.take(pairs(item))
         return table.done(place)
 
 

@@ -124,6 +124,12 @@ def test_an_executor_of_threads_does_too_and_one_worker_is_this_process():
     assert group_by([1, 2], lambda n: os.getpid(), workers=1) == {os.getpid(): [1, 2]}
 
 
+def test_pairs_may_be_those_of_a_dictionary(pool):
+    texts = TEXTS * 3
+    found = shuffle(texts, lambda text: Counter(text.split()).items(), operator.add, executor=pool)
+    assert found == dict(Counter(word for text in texts for word in text.split()))
+
+
 # -- keys
 
 
@@ -235,7 +241,8 @@ def test_a_table_that_is_full_is_written_out_and_the_result_is_the_same(tmp_path
     with Writer(spool.place) as writer:
         table = Table(combine, writer, 0, 3, memory_nbytes=4_000_000)
         pairs = [(n % 1000, "x" * 400 + str(n)) for n in range(30_000)]
-        table.take(pairs)
+        for at in range(0, len(pairs), 100):
+            table.take(pairs[at : at + 100])
         mapped = table.done(spool.place)
     assert max(len(spans) for spans in mapped.spans) > 1, "it was never full"
     found = {}
