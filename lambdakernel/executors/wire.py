@@ -57,8 +57,8 @@ def receive(end: socket.socket, *, wait: bool = False) -> tuple[dict[str, Any], 
         )
     except BlockingIOError:
         return None
-    except ConnectionResetError as e:
-        raise PeerGone from e
+    except ConnectionResetError:  # said once, if it left something unread; what it sent before is still to be read
+        return receive(end, wait=wait)
     if not data:
         raise PeerGone
     fds = array.array("i")

@@ -66,7 +66,8 @@ class ParallelMagics(Magics):
         A failed task leaves a `TaskFailed` in its place, the others' results are kept, and the cell raises
         `ParallelError`. An interrupt ends all tasks and binds nothing. Random numbers differ between tasks, and are the
         same again if the notebook's generators are seeded before. Changing a variable of the notebook in place is an
-        error, since the change would end with the task.
+        error, since the change would end with the task. A `lambdakernel.Live` is for that: what tasks join into it is
+        in the notebook's variable and in the other tasks while they run.
         """
         self._run(line, cell, is_whole=False)
 

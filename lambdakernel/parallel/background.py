@@ -150,6 +150,7 @@ class Background:
         if self._is_settled or not self.is_over:
             return ()
         self._is_settled = True
+        self._fan.joins.settle(self._begun.namespace)
         bound: tuple[str, ...] = ()
         if self._outcomes is not None:
             try:

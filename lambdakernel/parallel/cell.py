@@ -13,7 +13,7 @@ import random
 import reprlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,6 +29,7 @@ from lambdakernel.parallel.header import Header, parse_header, whole_header
 from lambdakernel.parallel.job import Job
 from lambdakernel.parallel.output import Grouped
 from lambdakernel.parallel.parcels import pack
+from lambdakernel.parallel.plain_lattices import joins_that_stay
 from lambdakernel.parallel.progress import Bar, Bundle, Progress
 from lambdakernel.parallel.results import Lost, Outcome, ParallelError, Raised, Returned, TaskFailed, failed
 from lambdakernel.parallel.shares import Shares
@@ -106,6 +107,7 @@ def begin(where: Where, prepared: Prepared) -> Begun:
     """
     namespace = where.durable.ready()
     refuse_residents(prepared, namespace.rows())
+    refuse_joins_that_stay(prepared, where.shell.user_ns)
     items = _items(where.shell.user_ns, namespace, prepared.header)
     where.durable.after(None)
     return Begun(namespace, prepared, items, _describer(prepared.header, items))
@@ -124,6 +126,7 @@ def run(where: Where, begun: Begun) -> None:
             outcomes = fan.run()
         finally:
             bar.last(fan.progress)
+            fan.joins.settle(begun.namespace)
     found, failures = results(begun, outcomes)
     where.shell.user_ns.update(found)
     header = begun.prepared.header
@@ -187,6 +190,17 @@ def refuse_residents(prepared: Prepared, rows: Iterable[Any]) -> None:
             f"the body reads what cannot move to a task: {why}. Make it inside the body, or pass what it holds"
             " (a path, the rows) instead. Nothing ran."
         )
+
+
+def refuse_joins_that_stay(prepared: Prepared, live: Mapping[str, Any]) -> None:
+    """Raise if the body joins into a variable that holds a lattice and is not live.
+
+    Raises:
+        CannotFanOut: names the first, and says how to make it live.
+    """
+    own = {*prepared.header.bound, *prepared.header.names}
+    if stays := joins_that_stay(ast.parse(prepared.source), own, live):
+        raise CannotFanOut(f"{stays} Nothing ran.")
 
 
 def _items(live: dict[str, Any], namespace: Any, header: Header) -> Sequence[Any]:
@@ -288,6 +302,7 @@ def _job(where: Where, begun: Begun, moment: str) -> Job:
         names=prepared.header.names,
         finals=tuple(c.name for c in prepared.collects if isinstance(c, Final)),
         seeds=_seeds(),
+        fan=os.urandom(6).hex(),
         memory_nbytes=prepared.header.options.memory_nbytes,
         moment=moment,
         is_whole=prepared.is_whole,

@@ -21,11 +21,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
 from lambdakernel.executors import wire
 from lambdakernel.executors.base import Event, Executor, ExecutorLost, Exited, Invocation, Refused, Started
+from lambdakernel.parallel.joins import Joins
 from lambdakernel.parallel.memory import size
 from lambdakernel.parallel.output import Grouped, Output
 from lambdakernel.parallel.progress import Progress
@@ -85,6 +87,8 @@ class FanOut:
         self._grouped = grouped
         self._watch = watch
         self._share = share
+        self.joins = Joins()
+        """What tasks join into live lattices."""
         self._clock = clock
         self._began = clock()
         self._looked = self._began
@@ -124,6 +128,7 @@ class FanOut:
                 self._watch(self.progress)
                 for fd, _ in self._poller.poll(self._patience_ms()):
                     self._on_ready(fd)
+                self.joins.relay()
                 if self._stopping:
                     raise Stopped
                 self._on_time()
@@ -181,12 +186,14 @@ class FanOut:
         pipes = {out: "stdout", err: "stderr"}
         deadline = self._clock() + START_DEADLINE_S
         task = Running(waiting.index, waiting.attempt, ours, pipes, deadline, waiting.output)
+        task.joins = partial(self.joins.hear, task.index)
+        self.joins.begin(task.index, ours)
         self._live[task.index] = task
         for fd in (ours.fileno(), out, err):
             os.set_blocking(fd, False)
             self._of_fd[fd] = task
             self._poller.register(fd, select.POLLIN)
-        invocation = Invocation(str(task.index), "task", {"index": task.index})
+        invocation = Invocation(str(task.index), "task", {"index": task.index, "attempt": task.attempt})
         self._executor.start(invocation, (theirs.fileno(), self._job, item, out_end, err_end))
         theirs.close()
         wire.close_fds((out_end, err_end))
@@ -274,6 +281,7 @@ class FanOut:
 
     def _patience_ms(self) -> float:
         first = min((task.deadline for task in self._live.values()), default=float("inf"))
+        first = min(first, self.joins.next_due())
         return max(0.0, min(TICK_S, first - self._clock())) * 1000 + 1
 
     # -- from a task
@@ -320,6 +328,7 @@ class FanOut:
 
     def _forget(self, task: Running) -> None:
         del self._live[task.index]
+        self.joins.end(task.index)
         for fd in (task.end.fileno(), *task.pipes):
             self._drop(fd)
         task.close()

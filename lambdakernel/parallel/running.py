@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+from collections.abc import Callable
 
 import msgspec
 
@@ -37,6 +38,10 @@ class Running(msgspec.Struct):
     pid: int = 0
     watch: int | None = None
     """A pidfd: it names this process even after its number was given to another."""
+    joins: Callable[[dict[str, object], tuple[int, ...]], str] | None = None
+    """Takes in what it says of live lattices; gives the reason why that cannot be."""
+    refused: str = ""
+    """That reason."""
     born: Held = Held()
     """Memory that it was born with."""
     body: Held | None = None
@@ -128,6 +133,10 @@ class Running(msgspec.Struct):
                 self._answer()
             case {"said": "begins"}:
                 self.body = held(self.pid)
+            case {"said": "joins" | "caught up"} if self.joins is not None:
+                self.refused = self.joins(message, fds) or self.refused
+            case {"said": _} if self.refused:
+                self.outcome = Raised("BadJoins", self.refused, "")
             case {"said": said}:
                 self.outcome = _outcome(str(said), fds)
 

@@ -16,19 +16,19 @@ import json
 import os
 import random
 import signal
-import socket
 import sys
 from collections.abc import Sequence
-from functools import partial
 from types import ModuleType
 from typing import Any, NoReturn
 
+from lambdakernel import live as lives
 from lambdakernel.errors import LambdaKernelError
 from lambdakernel.executors import wire
 from lambdakernel.parallel import traces
 from lambdakernel.parallel.body import assigned, bind, collected, run_body
 from lambdakernel.parallel.displays import Displays
 from lambdakernel.parallel.job import Job
+from lambdakernel.parallel.line import Line
 from lambdakernel.parallel.memory import limited, size
 from lambdakernel.parallel.parcels import pack, unpack
 from lambdakernel.parallel.values import TaskSession
@@ -59,9 +59,13 @@ def run(params: dict[str, Any], fds: tuple[int, ...]) -> NoReturn:
     _become_task(out, err)
     end = wire.adopt(line)
     try:
-        said, parcel = _attempt(Job.from_bytes(unpack(job).head), item, int(params["index"]), end)
+        told, index = Job.from_bytes(unpack(job).head), int(params["index"])
+        line_to_cell = Line(end, f"{told.fan}/{index}", int(params["attempt"]))
+        lives.attach(line_to_cell)
+        said, parcel = _attempt(told, item, index, line_to_cell)
         _flush()
-        wire.send(end, {"said": said}, (parcel,))
+        line_to_cell.flush()
+        line_to_cell.say(said, (parcel,))
         code = 0
     except wire.PeerGone:  # the cell was interrupted; nobody wants the result
         code = 0
@@ -107,17 +111,17 @@ def _flush() -> None:
 # -- the work
 
 
-def _attempt(job: Job, item: int, index: int, end: socket.socket) -> tuple[str, int]:
+def _attempt(job: Job, item: int, index: int, line: Line) -> tuple[str, int]:
     """What to say, and the parcel to send with it."""
     cells = {job.filename: job.label}
     traces.add_source(job.filename, job.cell)
     try:
-        return "returned", _work(job, item, index, cells, end)
+        return "returned", _work(job, item, index, cells, line)
     except BaseException as e:  # SystemExit and KeyboardInterrupt of the body are its errors too
         return "raised", pack(json.dumps(_report(e, cells, job)).encode())
 
 
-def _work(job: Job, item: int, index: int, cells: dict[str, str], end: socket.socket) -> int:
+def _work(job: Job, item: int, index: int, cells: dict[str, str], line: Line) -> int:
     tree = ast.parse(job.body, job.filename)
     live = _main_module().__dict__
     session = TaskSession(job.store, job.session, live, job.moment)
@@ -132,19 +136,21 @@ def _work(job: Job, item: int, index: int, cells: dict[str, str], end: socket.so
     before = session.fingerprint(thing)
     if job.target:
         bind(live, job.target, thing)
-    displays = Displays(partial(_say, end), live)
+    displays = Displays(line.ask, live)
     displays.install()
     if job.memory_nbytes is not None:
-        wire.send(end, {"said": "begins"})
+        line.say("begins")
     with limited(job.memory_nbytes):
         last = run_body(tree, job.filename, live)
         if job.shows_value:
             displays.value(last)
         displays.close()
-    _refuse_lost_updates(session, job)
-    collects_item = not set(job.bound).isdisjoint(job.finals)
-    if job.target and not collects_item and session.item_changed(before, thing, unpack(item)):
-        raise LostUpdate(job.bound, f"Name {job.bound[0]} after `->`")
+    line.flush()
+    with lives.as_begun():
+        _refuse_lost_updates(session, job)
+        collects_item = not set(job.bound).isdisjoint(job.finals)
+        if job.target and not collects_item and session.item_changed(before, thing, unpack(item)):
+            raise LostUpdate(job.bound, f"Name {job.bound[0]} after `->`")
     if job.is_whole:
         return session.encode((assigned(job.finals, live),))
     return session.encode(collected(job.collects(), live, last))
@@ -163,20 +169,6 @@ def _main_module() -> ModuleType:
     module.__dict__["__builtins__"] = builtins
     sys.modules["__main__"] = module
     return module
-
-
-def _say(end: socket.socket, said: str, data: bytes) -> None:
-    """Send `data` to the cell, and wait until it was heard: what is printed next must not overtake it.
-
-    Raises:
-        wire.PeerGone: the cell was interrupted.
-    """
-    parcel = pack(data)
-    try:
-        wire.send(end, {"said": said}, (parcel,))
-    finally:
-        os.close(parcel)
-    wire.receive(end, wait=True)
 
 
 def _seed(seeds: dict[str, int], index: int) -> None:

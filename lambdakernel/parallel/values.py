@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from lambdakernel import live as lives
 from lambdakernel.parallel.asof import reader
 from lambdakernel.parallel.parcels import Parcel, pack
 from lambdakernel.state import Namespace
@@ -28,7 +29,8 @@ def from_parcel(namespace: Namespace, parcel: Parcel) -> Any:
     Raises:
         ValueDamaged: it cannot be loaded here.
     """
-    return namespace.decode(bytes(parcel.head), parcel.buffers)
+    with lives.adopting():
+        return namespace.decode(bytes(parcel.head), parcel.buffers)
 
 
 class TaskSession:

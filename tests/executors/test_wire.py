@@ -40,6 +40,18 @@ def test_what_was_said_before_the_end_is_still_heard(ends: Pair) -> None:
         wire.receive(b)
 
 
+def test_it_is_heard_also_from_one_that_left_something_unread(ends: Pair) -> None:
+    """The system then reports a reset connection first; a task that ended with news unread was taken for lost."""
+    a, b = ends
+    wire.send(b, {"news": 1})
+    wire.send(a, {"said": "returned"})
+    a.close()
+    received = wire.receive(b)
+    assert received is not None and received[0] == {"said": "returned"}
+    with pytest.raises(wire.PeerGone):
+        wire.receive(b)
+
+
 def test_nobody_to_read_is_peer_gone_and_no_signal(ends: Pair) -> None:
     a, b = ends
     b.close()
