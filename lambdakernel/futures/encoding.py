@@ -1,0 +1,99 @@
+"""Values and calls to bytes: plain ones by C pickle, others by cloudpickle, with their buffers out of band."""
+
+from __future__ import annotations
+
+import io
+import linecache
+import pickle
+import sys
+from collections import ChainMap
+from collections.abc import Callable
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from typing import Any
+
+from cloudpickle import cloudpickle as cp
+
+from lambdakernel.futures.sealing import Sealed, is_plain, seal
+
+_APART = 4096
+"""Bytes of a buffer from which on it is kept out of the pickle."""
+_SOURCE = 32_000
+"""Characters of a cell's source up to which it goes with its functions."""
+
+
+def _reduce_code(code: CodeType) -> tuple[Any, ...]:
+    """As cloudpickle, but with the file's name, and the source that only this process has: for tracebacks."""
+    make, args = cp._code_reduce(code)
+    named = tuple(code.co_filename if type(a) is str and a == "<dynamic-code>" else a for a in args)
+    known = linecache.cache.get(code.co_filename)
+    if known is None or len(known) == 1 or known[1] is not None or known[0] > _SOURCE:  # a file, or too long
+        return make, named
+    return _make_code, (code.co_filename, tuple(known[2]), named)
+
+
+def _make_code(filename: str, lines: tuple[str, ...], args: tuple[Any, ...]) -> CodeType:
+    linecache.cache.setdefault(filename, (sum(map(len, lines)), None, list(lines), filename))
+    return CodeType(*args)
+
+
+class _Pickler(cp.Pickler):
+    dispatch_table = ChainMap({CodeType: _reduce_code}, cp.Pickler.dispatch_table)  # noqa: RUF012 (as in the class it extends)
+
+    def reducer_override(self, obj: Any) -> Any:
+        """As cloudpickle, but a proxy of multiprocessing takes its manager's key along, as it does to children."""
+        managers = sys.modules.get("multiprocessing.managers")
+        if managers is not None and isinstance(obj, managers.BaseProxy):
+            make, (kind, token, serializer, options) = obj.__reduce__()
+            return make, (kind, token, serializer, {**options, "authkey": bytes(obj._authkey)})
+        return super().reducer_override(obj)
+
+
+def encode(value: Any) -> tuple[bytes, list[memoryview]]:
+    """The head and the buffers of `value`, which must not change until they are sealed.
+
+    Raises:
+        Exception: whatever the value's own `__reduce__` raises; it cannot be sent.
+    """
+    buffers: list[memoryview] = []
+
+    def keep(buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.nbytes < _APART:
+            return True
+        buffers.append(view)
+        return False
+
+    with io.BytesIO() as file:
+        _Pickler(file, protocol=5, buffer_callback=keep).dump(value)
+        return file.getvalue(), buffers
+
+
+def is_importable(function: Any) -> bool:
+    """Whether a worker finds `function` by its module and name, and so need not be sent it."""
+    if type(function) is BuiltinFunctionType:
+        return type(function.__self__) is ModuleType and function.__module__ != "__main__"
+    if not isinstance(function, type | FunctionType):
+        return False
+    module = function.__module__
+    if module in {"__main__", "__mp_main__"} or module not in sys.modules:
+        return False
+    return bool(cp._should_pickle_by_reference(function))
+
+
+def seal_call(
+    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], share: Callable[[memoryview], int], apart: bool
+) -> Sealed:
+    """A call as `((function, *args), kwargs)`, or, if its function travels `apart`, as `(args, kwargs)`.
+
+    Raises:
+        Exception: whatever a value's own `__reduce__` raises; the call cannot be sent.
+    """
+    whole = (args if apart else (function, *args)), kwargs
+    if (apart or is_importable(function)) and _are_plain(args) and is_plain(kwargs):
+        return seal(pickle.dumps(whole, 5), [], share)
+    return seal(*encode(whole), share)
+
+
+def _are_plain(args: tuple[Any, ...]) -> bool:
+    """As `is_plain`, with tuples in tuples: a chunk of calls is one argument."""
+    return is_plain(args) or all(_are_plain(a) if type(a) is tuple else is_plain(a) for a in args)

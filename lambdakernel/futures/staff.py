@@ -1,0 +1,230 @@
+"""An executor's workers and their nursery: hired, dismissed, killed, buried. Only the owner's thread calls.
+
+One worker more than are in service is kept as a spare, so that one that dies, or has had its share of calls, is
+replaced at once. Modules are imported ahead of need in the nursery only while there is a spare: an import there delays
+a fork, and with it nobody.
+"""
+
+from __future__ import annotations
+
+import select
+import sys
+from collections.abc import Iterator
+
+from lambdakernel.futures.answers import how_it_ended, no_workers
+from lambdakernel.futures.births import Nursery, NurseryGone
+from lambdakernel.futures.crew import Call, Worker, new_worker
+from lambdakernel.futures.pool import Limits
+from lambdakernel.futures.sealing import Sealed
+
+PATIENCE_S = 60.0
+"""Seconds that the nursery may take to fork a worker, before it is ended."""
+LEAVE_S = 10.0
+"""Seconds that a worker may take to leave after its last call, before it is killed."""
+REST_S = 1.0
+"""Seconds without a new try after a worker could not be had, while others work."""
+_UNBORN = 3
+"""Workers that may end, one after the other, before they begin their first call."""
+_ALWAYS = ["lambdakernel.futures.encoding", "lambdakernel.parallel.parcels"]
+Ended = tuple[Worker, str]
+
+
+class Staff:
+    """`workers` are those in service or leaving, by number."""
+
+    def __init__(self, limits: Limits, epoll: select.epoll) -> None:
+        self.workers: dict[int, Worker] = {}
+        self.by_fd: dict[int, Worker] = {}
+        self._limits, self._epoll = limits, epoll
+        self._spare: Worker | None = None
+        self._nursery: Nursery | None = None
+        self._number = self._unborn = 0
+        self.rests_until = 0.0
+        """Until when nobody is hired, on the monotonic clock."""
+        self._is_warmed = False
+
+    # -- how it stands
+
+    def serving(self) -> Iterator[Worker]:
+        return (worker for worker in self.workers.values() if worker.serves)
+
+    def is_empty(self) -> bool:
+        return not self.workers and self._spare is None
+
+    def may_hire(self, now: float) -> bool:
+        return now >= self.rests_until and sum(1 for _ in self.serving()) < self._limits.most
+
+    def pids(self) -> tuple[int, ...]:
+        return tuple(worker.pid for worker in self.workers.values() if worker.pid)
+
+    def hopeless(self) -> bool:
+        """Whether no worker can be had: the last ones ended before they began, and none is left."""
+        return self._unborn >= _UNBORN and not any(worker.ready for worker in self.serving())
+
+    # -- what the owner decides
+
+    def hire(self, first: Sealed, now: float) -> Worker:
+        """A worker that enters service: the spare, or a new one.
+
+        Raises:
+            OSError: the system has no process, memory or descriptor for it.
+        """
+        if self._spare is not None and self._spare.serves:
+            worker, self._spare = self._spare, None
+        else:
+            worker = self._order(now)
+        self.workers[worker.id] = worker
+        worker.begin(first, now)
+        return worker
+
+    def keep_spare(self, now: float) -> None:
+        """Have a spare ordered, and then modules imported, once a worker is at work."""
+        if self._spare is not None or now < self.rests_until or not any(w.ready for w in self.serving()):
+            return
+        try:
+            self._spare = self._order(now)
+            if not self._is_warmed and self._nursery is not None:
+                self._is_warmed = True
+                self._nursery.warm([*_ALWAYS, *(name for name in self._limits.preload if name in sys.modules)])
+        except OSError:  # it is not needed now; whoever needs one tells of it
+            self.rest(now)
+        except NurseryGone:  # heard of in `hear`
+            return
+
+    def rest(self, now: float) -> None:
+        """Hire nobody for a while: the system has no room."""
+        self.rests_until = now + REST_S
+
+    def let_spare_go(self, now: float) -> None:
+        if self._spare is not None and self._spare.serves:
+            self._spare.dismiss(now)
+
+    def kill(self, worker: Worker, now: float) -> None:
+        """End it now; it is heard of as ended."""
+        worker.stopped, worker.since = True, now
+        try:
+            if self._nursery is not None:
+                self._nursery.kill(worker.id)
+        except NurseryGone:  # heard of in `hear`, and so are its workers
+            return
+
+    def retire(self, now: float, *, over: bool) -> float:
+        """Let go who is idle for long, had his share, or is not needed as all is `over`; when to look again."""
+        due = float("inf")
+        for worker in self.workers.values():
+            if not worker.serves:
+                continue
+            idle_until = worker.since + self._limits.idle_s
+            spent = self._limits.calls_per_worker is not None and worker.sent >= self._limits.calls_per_worker
+            if worker.calls:
+                continue
+            if over and not worker.ready:
+                self.kill(worker, now)
+            elif worker.ready and (over or spent or idle_until <= now):
+                worker.dismiss(now)
+            elif worker.ready:
+                due = min(due, idle_until)
+        return due
+
+    def hurry(self, now: float) -> float:
+        """End what is stuck: a worker that does not leave, a nursery that does not fork; when to look again."""
+        due = float("inf")
+        everyone = [*self.workers.values(), *([self._spare] if self._spare else [])]
+        for worker in everyone:
+            if not worker.pid or worker.stopped:
+                limit = PATIENCE_S
+            elif worker.leaving:
+                limit = LEAVE_S
+            else:
+                continue
+            if now < worker.since + limit:
+                due = min(due, worker.since + limit)
+            elif worker.leaving and not worker.stopped and worker.pid:
+                self.kill(worker, now)
+                due = min(due, now + PATIENCE_S)
+            else:
+                self.close(kill=True)
+                return now
+        return due
+
+    # -- what is heard
+
+    def fileno(self) -> int:
+        """The descriptor at which the nursery is heard, -1 if there is none."""
+        return -1 if self._nursery is None else self._nursery.fileno()
+
+    def hear(self, now: float) -> list[Ended]:
+        """Who ended, and how, to follow `the worker`. They are not among the workers any more."""
+        ended: list[Ended] = []
+        try:
+            while self._nursery is not None and (said := self._nursery.hear()) is not None:
+                worker = self._find(said[1])
+                match said:
+                    case ("born", _, pid):
+                        worker.pid = pid
+                    case ("refused", _, why):
+                        self.rest(now)
+                        ended.append((self._remove(worker), why))
+                    case ("exited", _, code):
+                        ended.append((self._remove(worker), how_it_ended(code, worker.stopped)))
+        except NurseryGone:
+            self.close()
+        if self._nursery is None:
+            everyone = [*self.workers.values(), *([self._spare] if self._spare else [])]
+            how = "was killed together with the process that forks workers"
+            ended += [(self._remove(worker), "was stopped" if worker.stopped else how) for worker in everyone]
+        return ended
+
+    def is_ready(self, worker: Worker, pid: int, now: float) -> None:
+        worker.ready, worker.pid, worker.since = True, pid, now
+        self._unborn = 0
+
+    def close(self, *, kill: bool = False) -> None:
+        """End the nursery and with it every worker; `hear` tells of them."""
+        if self._nursery is not None:
+            self._epoll.unregister(self._nursery.fileno())
+            self._nursery.close(kill=kill)
+            self._nursery = None
+
+    def reap(self, worker: Worker) -> list[Call]:
+        """Give up the line of a worker that ended; the calls that it had not begun."""
+        left = worker.take_back() if worker.ready else [*worker.calls.values()]
+        if not worker.ready:
+            worker.calls.clear()
+        del self.by_fd[worker.end.fileno()]
+        self._epoll.unregister(worker.end.fileno())
+        worker.close()
+        return left
+
+    def _order(self, now: float) -> Worker:
+        if self._nursery is None:
+            self._nursery = Nursery()
+            self._is_warmed = False
+            self._epoll.register(self._nursery.fileno(), select.EPOLLIN)
+        self._number += 1
+        worker = new_worker(self._number, now)
+        self.by_fd[worker.end.fileno()] = worker
+        self._epoll.register(worker.end.fileno(), select.EPOLLIN)
+        try:
+            self._nursery.order(worker.id, worker.inbox)
+        except NurseryGone:  # heard of in `hear`, with this worker
+            pass
+        return worker
+
+    def _find(self, number: int) -> Worker:
+        if self._spare is not None and self._spare.id == number:
+            return self._spare
+        return self.workers[number]
+
+    def _remove(self, worker: Worker) -> Worker:
+        if worker is self._spare:
+            self._spare = None
+        else:
+            del self.workers[worker.id]
+        if not (worker.ready or worker.stopped or worker.leaving):
+            self._unborn += 1
+        return worker
+
+
+def none_began(how: str) -> BaseException:
+    return no_workers(f"the last {_UNBORN} of them ended before they began; the last one {how}")
