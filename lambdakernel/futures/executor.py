@@ -32,7 +32,7 @@ class Executor(concurrent.futures.Executor):
     costs the one call that it ran (`TaskLost`); workers are forked from a clean process, never from this one.
 
     It moves as its settings: sent to a worker as part of a call, or kept as a variable of a notebook, it arrives as a
-    new executor with the same settings and workers of its own. Futures do not move, unless they are done.
+    new executor with the same settings and workers of its own, shut down if it was. A future moves when it is done.
     """
 
     def __init__(
@@ -171,12 +171,15 @@ class Executor(concurrent.futures.Executor):
         return None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _executor_here, (type(self), self._options)
+        return _executor_here, (type(self), self._options, self._pool.closing)
 
 
-def _executor_here(kind: type[Executor], options: dict[str, Any]) -> Executor:
+def _executor_here(kind: type[Executor], options: dict[str, Any], is_shut_down: bool) -> Executor:
     """What an executor that was sent to this process is here."""
-    return kind(**options)
+    made = kind(**options)
+    if is_shut_down:
+        made.shutdown()
+    return made
 
 
 def _processors() -> int:
