@@ -11,8 +11,6 @@ import threading
 import time
 from dataclasses import dataclass
 
-import xxhash
-
 KEEP_S = 2.0
 """Seconds for which a file that no call uses any more is kept for the next."""
 _Key = tuple[int, int]
@@ -38,6 +36,8 @@ class SharedBuffers:
         Raises:
             OSError: the system has no memory for the file.
         """
+        import xxhash
+
         from lambdakernel.parallel.parcels import pack
 
         key = (_address(view), view.nbytes)

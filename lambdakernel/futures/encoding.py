@@ -1,4 +1,4 @@
-"""Values and calls to bytes: plain ones by C pickle, others by cloudpickle, with their buffers out of band."""
+"""Any value to bytes, by cloudpickle, with its buffers out of band."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ import linecache
 import pickle
 import sys
 from collections import ChainMap
-from collections.abc import Callable
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from types import CodeType
 from typing import Any
 
 from cloudpickle import cloudpickle as cp
-
-from lambdakernel.futures.sealing import Sealed, is_plain, seal
 
 _APART = 4096
 """Bytes of a buffer from which on it is kept out of the pickle."""
@@ -66,34 +63,3 @@ def encode(value: Any) -> tuple[bytes, list[memoryview]]:
     with io.BytesIO() as file:
         _Pickler(file, protocol=5, buffer_callback=keep).dump(value)
         return file.getvalue(), buffers
-
-
-def is_importable(function: Any) -> bool:
-    """Whether a worker finds `function` by its module and name, and so need not be sent it."""
-    if type(function) is BuiltinFunctionType:
-        return type(function.__self__) is ModuleType and function.__module__ != "__main__"
-    if not isinstance(function, type | FunctionType):
-        return False
-    module = function.__module__
-    if module in {"__main__", "__mp_main__"} or module not in sys.modules:
-        return False
-    return bool(cp._should_pickle_by_reference(function))
-
-
-def seal_call(
-    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], share: Callable[[memoryview], int], apart: bool
-) -> Sealed:
-    """A call as `((function, *args), kwargs)`, or, if its function travels `apart`, as `(args, kwargs)`.
-
-    Raises:
-        Exception: whatever a value's own `__reduce__` raises; the call cannot be sent.
-    """
-    whole = (args if apart else (function, *args)), kwargs
-    if (apart or is_importable(function)) and _are_plain(args) and is_plain(kwargs):
-        return seal(pickle.dumps(whole, 5), [], share)
-    return seal(*encode(whole), share)
-
-
-def _are_plain(args: tuple[Any, ...]) -> bool:
-    """As `is_plain`, with tuples in tuples: a chunk of calls is one argument."""
-    return is_plain(args) or all(_are_plain(a) if type(a) is tuple else is_plain(a) for a in args)

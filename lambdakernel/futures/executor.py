@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
+from lambdakernel.futures.owner import serve
 from lambdakernel.futures.pool import Limits, Pool
 from lambdakernel.futures.worker import CALL, CHUNK
 from lambdakernel.settings import from_env
@@ -73,10 +74,9 @@ class Executor(concurrent.futures.Executor):
             "idle_s": idle_s,
             "preload": None if preload is None else tuple(preload),
         }
-        first = (initializer, *initargs) if initializer is not None else None
-        self._pool = Pool(
-            Limits(most, idle_s, max_tasks_per_child, tuple(settings.preload if preload is None else preload)), first
-        )
+        modules = settings.preload if preload is None else preload
+        limits = Limits(most, idle_s, max_tasks_per_child, tuple(modules))
+        self._pool = Pool(limits, initializer or bool, initargs if initializer else (), serve)
         weakref.finalize(self, self._pool.shutdown, wait=False, cancel=False).atexit = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:

@@ -39,6 +39,15 @@ _log = logging.getLogger("concurrent.futures")
 Outcome = tuple[Call, Any, BaseException | None]
 
 
+def serve(pool: Pool, bell: int) -> None:
+    """Run the calls of `pool` until there is neither a call nor a worker; `bell` is heard when there is news."""
+    owner = Owner(pool, bell)
+    try:
+        owner.run()
+    finally:
+        owner.close()
+
+
 class Owner:
     """See the module's theory of operation."""
 

@@ -20,9 +20,9 @@ from typing import Any
 
 from lambdakernel.futures import line
 from lambdakernel.futures.buffers import SharedBuffers
+from lambdakernel.futures.calls import seal_call
 from lambdakernel.futures.crew import Call
-from lambdakernel.futures.encoding import encode, seal_call
-from lambdakernel.futures.sealing import Sealed, seal
+from lambdakernel.futures.sealing import Sealed
 from lambdakernel.futures.steady import SteadyFunctions
 
 
@@ -46,8 +46,14 @@ class Stop:
 class Pool:
     """See the module's theory of operation. Every method may be called from any thread."""
 
-    def __init__(self, limits: Limits, first: tuple[Any, ...] | None) -> None:
-        """`first`: the initializer and its arguments.
+    def __init__(
+        self,
+        limits: Limits,
+        first: Callable[..., object],
+        arguments: tuple[Any, ...],
+        serve: Callable[[Pool, int], None],
+    ) -> None:
+        """`first(*arguments)`: what every worker runs first. `serve(pool, bell)`: what the owner's thread does.
 
         Raises:
             Exception: `first` cannot be sent to a worker.
@@ -58,7 +64,8 @@ class Pool:
         self.closing = self.cancels = False
         self.broken: BaseException | None = None
         self.pids: tuple[int, ...] = ()
-        self._first = seal(*encode((first or (bool,), {})))
+        self._serve = serve
+        self._first = seal_call(first, arguments, {}, self.buffers.share, apart=False)
         self._functions = SteadyFunctions()
         self._ids = itertools.count(1)
         self._mutex = threading.Lock()
@@ -183,17 +190,12 @@ class Pool:
             self.broken = self.broken or error
 
     def _own(self, bell: int) -> None:
-        from lambdakernel.futures.owner import Owner
-
-        while True:
-            owner = Owner(self, bell)
+        over = False
+        while not over:
             try:
-                owner.run()
-            finally:  # run() returns, or fails all calls and raises: a fault of ours is shown, and hides nothing
-                owner.close()
+                self._serve(self, bell)
+            finally:  # it returns, or has failed all calls and raises: a fault of ours is shown, and hides nothing
                 over = self._over(bell)
-            if over:
-                return
 
     def _over(self, bell: int) -> bool:
         with self._mutex:

@@ -12,7 +12,7 @@ import itertools
 import types
 from typing import Any, NamedTuple
 
-from lambdakernel.futures.encoding import encode, is_importable
+from lambdakernel.futures.calls import is_importable
 
 _ATOMS = (int, float, bool, str, bytes, complex, type(None), type(...))
 _WRITES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "IMPORT_STAR"})
@@ -48,6 +48,8 @@ class SteadyFunctions:
             return found[2]
         if len(self._known) >= _MOST:
             self._known.clear()
+        from lambdakernel.futures.encoding import encode  # late: many programs send functions of modules alone
+
         data, buffers = encode(function)
         if buffers or len(data) > 32_000:
             return None
