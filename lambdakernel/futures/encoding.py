@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import linecache
 import pickle
 import sys
 from collections import ChainMap
@@ -12,24 +11,22 @@ from typing import Any
 
 from cloudpickle import cloudpickle as cp
 
+from lambdakernel.futures.recipes import keep_source, source_of
+
 _APART = 4096
 """Bytes of a buffer from which on it is kept out of the pickle."""
-_SOURCE = 32_000
-"""Characters of a cell's source up to which it goes with its functions."""
 
 
 def _reduce_code(code: CodeType) -> tuple[Any, ...]:
     """As cloudpickle, but with the file's name, and the source that only this process has: for tracebacks."""
     make, args = cp._code_reduce(code)
     named = tuple(code.co_filename if type(a) is str and a == "<dynamic-code>" else a for a in args)
-    known = linecache.cache.get(code.co_filename)
-    if known is None or len(known) == 1 or known[1] is not None or known[0] > _SOURCE:  # a file, or too long
-        return make, named
-    return _make_code, (code.co_filename, tuple(known[2]), named)
+    source = source_of(code)
+    return (make, named) if source is None else (_make_code, (source, named))
 
 
-def _make_code(filename: str, lines: tuple[str, ...], args: tuple[Any, ...]) -> CodeType:
-    linecache.cache.setdefault(filename, (sum(map(len, lines)), None, list(lines), filename))
+def _make_code(source: tuple[str, tuple[str, ...]], args: tuple[Any, ...]) -> CodeType:
+    keep_source(source)
     return CodeType(*args)
 
 

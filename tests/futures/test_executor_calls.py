@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -88,6 +90,56 @@ def test_only_functions_that_read_nothing_changeable_are_steady() -> None:
     assert known.get(plain) not in {None, first}
     for source in ("d = {}\ndef f(): return d", "def f():\n    global n\n    n = 1", "def f(x=[]): return x"):
         assert known.get(defined_in_main(source, "f")) is None
+
+
+def test_a_function_that_writes_into_its_closure_starts_afresh_in_each_call(executor: lambdakernel.Executor) -> None:
+    source = """
+def make():
+    n = 0
+    def f():
+        nonlocal n
+        n += 1
+        return n
+    return f
+f = make()"""
+    count = defined_in_main(source, "f")
+    assert [executor.submit(count).result(DEADLINE_S) for _ in range(4)] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("source", "value"),
+    [
+        ("def f(n): return 1 if n < 2 else n * f(n - 1)", 24),
+        ("def even(n): return n == 0 or odd(n - 1)\ndef odd(n): return n > 0 and even(n - 1)\nf = even", True),
+        ("def make(a):\n    def f(n): return a if n == 0 else f(n - 1) + a\n    return f\nf = make(3)", 15),
+        ("import os.path as p\ndef f(n, *, sep='-'): return p.basename('a/b') + sep * n", "b----"),
+        ("k = 2\ndef f(n: int) -> int:\n    def inner(): return k * n\n    return inner()", 8),
+        ("import collections\nf = lambda n: collections.Counter('aab')['a'] + n", 6),
+        (
+            "class C:\n    def __init__(s, n): s.n = n\n    def go(s): return s.n\ndef f(n): return C(n).go()",
+            4,
+        ),
+    ],
+)
+def test_functions_of_a_script_find_what_they_read(executor: lambdakernel.Executor, source: str, value: object) -> None:
+    function = defined_in_main(source, "f")
+    assert [executor.submit(function, 4).result(DEADLINE_S) for _ in range(2)] == [value, value]
+
+
+def test_a_class_of_the_script_stays_the_same_class_on_the_way_back(executor: lambdakernel.Executor) -> None:
+    kind = defined_in_main("class Point: pass", "Point")
+    assert type(executor.submit(kind).result(DEADLINE_S)) is kind
+
+
+def test_plain_functions_of_a_script_need_no_cloudpickle(executor: lambdakernel.Executor) -> None:
+    """It takes a fresh worker and the program milliseconds to load it."""
+    script = """
+import sys, lambdakernel
+def f(x): return x + 1, "cloudpickle" in sys.modules
+print(lambdakernel.Executor(1, preload=()).submit(f, 1).result(), "cloudpickle" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=DEADLINE_S)
+    assert (done.stdout, done.stderr) == ("(2, False) False\n", "")
 
 
 def test_a_large_array_arrives_writable_and_stays_the_senders(executor: lambdakernel.Executor) -> None:
