@@ -85,17 +85,21 @@ class Nursery:
         """End it and every worker that is left; with `kill` without leaving it the time to reap them itself."""
         line.hang_up(self._end)
         self._end.close()
+        self._signal(signal.SIGTERM)  # it may be importing a module, and need not bring that to an end
         poller = select.poll()
         poller.register(self._watch, select.POLLIN)
         if kill or not poller.poll(_END_S * 1000):
-            try:
-                signal.pidfd_send_signal(self._watch, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+            self._signal(signal.SIGKILL)
         os.close(self._watch)
         try:
             os.waitpid(self.pid, 0)
         except ChildProcessError:  # the program waits for any child, and this one was among them
+            return
+
+    def _signal(self, number: int) -> None:
+        try:
+            signal.pidfd_send_signal(self._watch, number)
+        except ProcessLookupError:
             return
 
     def _say(self, order: tuple[Any, ...], fds: tuple[int, ...] = ()) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Callable
+from itertools import chain
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
@@ -43,5 +44,7 @@ def is_importable(function: Any) -> bool:
 
 
 def _are_plain(args: tuple[Any, ...]) -> bool:
-    """As `is_plain`, with tuples in tuples: a chunk of calls is one argument."""
-    return is_plain(args) or all(_are_plain(a) if type(a) is tuple else is_plain(a) for a in args)
+    """As `is_plain`, with plain containers in it, or one chunk of calls, each a tuple of plain arguments."""
+    if len(args) == 1 and type(args[0]) is tuple and set(map(type, args[0])) == {tuple}:
+        return is_plain(tuple(chain.from_iterable(args[0])))
+    return is_plain(args) or all(map(is_plain, args))

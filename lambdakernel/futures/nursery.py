@@ -12,6 +12,7 @@ What the executor says and hears are marshalled tuples, a word first:
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # `signal` makes enumerations of it, which takes milliseconds
 import fcntl
 import gc
 import marshal
@@ -29,7 +30,7 @@ CONTROL = 3
 """The descriptor of the conversation with the executor."""
 _WARM_AFTER_MS = 50
 """Milliseconds without an order before a module is imported ahead of need."""
-_SIGKILL = 9
+_SIGKILL, _SIGTERM = 9, 15
 
 
 def main(parent: int) -> None:
@@ -44,6 +45,7 @@ def main(parent: int) -> None:
     if os.getppid() != parent:
         return
     _name("lk-nursery")
+    _signal.signal(_SIGTERM, _signal.SIG_IGN)  # it ends with the executor; see `_warm`
     gc.freeze()
     born = _Nursery(line.adopt(CONTROL), watch).serve()
     if born is not None:
@@ -116,6 +118,7 @@ class _Nursery:
 
     def _become_worker(self) -> None:
         end_with(self._life)
+        _signal.signal(_SIGTERM, _signal.SIG_DFL)
         os.setsid()
         _name("lk-future")
         self._control.close()
@@ -171,10 +174,21 @@ def _close_if_open(fd: int) -> None:
         return
 
 
+class _Enough(BaseException):
+    """The executor wants to end and waits for us."""
+
+
+def _stop_warming(*_: object) -> None:
+    raise _Enough
+
+
 def _warm(name: str) -> None:
-    """Import a module that calls are likely to need, so that the next worker is born with it."""
+    """Import a module that calls are likely to need, so that the next worker is born with it. SIGTERM ends that."""
     try:
+        _signal.signal(_SIGTERM, _stop_warming)
         __import__(name)
-    except Exception:  # a call's own import will show the error where it belongs
+        gc.freeze()
+    except (Exception, _Enough):  # a call's own import will show the error where it belongs
         return
-    gc.freeze()
+    finally:
+        _signal.signal(_SIGTERM, _signal.SIG_IGN)

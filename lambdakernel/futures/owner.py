@@ -135,7 +135,7 @@ class Owner:
             self._read(worker)
             self._waiting.extendleft(reversed(self._staff.reap(worker)))
             self._done += ((call, None, task_lost(how)) for call in worker.calls.values())
-            if self._staff.hopeless():
+            if self._staff.hopeless() and not self._pool.closing:
                 self._pool.break_with(none_began(how))
 
     def _stop(self, futures: frozenset[Future[Any]] | None) -> None:
@@ -168,12 +168,15 @@ class Owner:
             self._drop(lambda call: not call.running)
         if pool.broken is not None:
             self._give_up()
-        over = (pool.closing and not self._waiting) or pool.broken is not None
-        due = min(staff.retire(now, over=over), self._unstick(now))
-        if over or not any(True for _ in staff.serving()):
-            staff.let_spare_go(now)
-        else:
+        if pool.closing and not self._waiting and staff.is_idle():
+            staff.close()  # workers without calls need no time to leave
+            self._hear_of_ends()
+            return now
+        due = min(staff.retire(now), self._unstick(now))
+        if any(True for _ in staff.serving()):
             staff.keep_spare(now)
+        else:
+            staff.let_spare_go(now)
         due = min(due, staff.hurry(now), staff.rests_until if self._waiting and staff.rests_until > now else due)
         if staff.fileno() == -1 and not staff.is_empty():
             self._hear_of_ends()

@@ -95,6 +95,10 @@ class Staff:
         """Hire nobody for a while: the system has no room."""
         self.rests_until = now + REST_S
 
+    def is_idle(self) -> bool:
+        """Whether no worker has a call."""
+        return not any(worker.calls for worker in self.workers.values())
+
     def let_spare_go(self, now: float) -> None:
         if self._spare is not None and self._spare.serves:
             self._spare.dismiss(now)
@@ -108,21 +112,19 @@ class Staff:
         except NurseryGone:  # heard of in `hear`, and so are its workers
             return
 
-    def retire(self, now: float, *, over: bool) -> float:
-        """Let go who is idle for long, had his share, or is not needed as all is `over`; when to look again."""
+    def retire(self, now: float) -> float:
+        """Let go who is idle for long or had his share; when to look again."""
         due = float("inf")
         for worker in self.workers.values():
             if not worker.serves:
                 continue
             idle_until = worker.since + self._limits.idle_s
             spent = self._limits.calls_per_worker is not None and worker.sent >= self._limits.calls_per_worker
-            if worker.calls:
+            if worker.calls or not worker.ready:
                 continue
-            if over and not worker.ready:
-                self.kill(worker, now)
-            elif worker.ready and (over or spent or idle_until <= now):
+            if spent or idle_until <= now:
                 worker.dismiss(now)
-            elif worker.ready:
+            else:
                 due = min(due, idle_until)
         return due
 
