@@ -59,7 +59,8 @@ class Owner:
         self._waiting: deque[Call] = deque()
         self._done: list[Outcome] = []
         self._usual_ns = AHEAD_NS
-        self._nothing_kept = True
+        self._has_unwanted = False
+        """Whether a call that waits, or that comes back from a worker, may be unwanted."""
 
     def run(self) -> None:
         """Until there is neither a call nor a worker. A fault of ours fails every call, and is raised."""
@@ -142,7 +143,7 @@ class Owner:
         def chosen(call: Call) -> bool:
             return futures is None or call.future in futures
 
-        now = time.monotonic()
+        now, self._has_unwanted = time.monotonic(), True
         for worker in list(self._staff.serving()):
             if not any(map(chosen, worker.calls.values())):
                 continue
@@ -162,7 +163,11 @@ class Owner:
     def _decide(self, now: float) -> float:
         """Act on how things stand; when to look again, on the monotonic clock."""
         pool, staff = self._pool, self._staff
-        self._drop(lambda call: call.unwanted)
+        if self._has_unwanted:
+            self._has_unwanted = any(
+                call.unwanted for worker in staff.workers.values() for call in worker.calls.values()
+            )
+            self._drop(lambda call: call.unwanted)
         self._feed(now)
         if pool.cancels:
             self._drop(lambda call: not call.running)
