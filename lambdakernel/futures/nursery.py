@@ -45,7 +45,6 @@ def main(parent: int) -> None:
     if os.getppid() != parent:
         return
     _name("lk-nursery")
-    _signal.signal(_SIGTERM, _signal.SIG_IGN)  # it ends with the executor; see `_warm`
     gc.freeze()
     born = _Nursery(line.adopt(CONTROL), watch).serve()
     if born is not None:
@@ -63,6 +62,8 @@ class _Nursery:
         self._poller = select.poll()
         for fd in (control.fileno(), parent):
             self._poller.register(fd, select.POLLIN)
+        self._pid, self._ends = os.getpid(), False
+        _signal.signal(_SIGTERM, self._end_now)
 
     def serve(self) -> line.End | None:
         """Until the executor is gone: None. In a forked worker: its line."""
@@ -83,9 +84,16 @@ class _Nursery:
                     return born
 
     def _end(self) -> None:
+        self._ends = True
         for watch, (_, pid) in list(self._children.items()):
             os.kill(pid, _SIGKILL)
             self._bury(watch)
+
+    def _end_now(self, *_: object) -> None:
+        """End in the middle of an import: the executor is through, and waits for us."""
+        if os.getpid() == self._pid and not self._ends:
+            self._end()
+            os._exit(0)
 
     def _obey(self, order: tuple[Any, ...], fds: tuple[int, ...]) -> line.End | None:
         match order[0]:
@@ -174,21 +182,10 @@ def _close_if_open(fd: int) -> None:
         return
 
 
-class _Enough(BaseException):
-    """The executor wants to end and waits for us."""
-
-
-def _stop_warming(*_: object) -> None:
-    raise _Enough
-
-
 def _warm(name: str) -> None:
-    """Import a module that calls are likely to need, so that the next worker is born with it. SIGTERM ends that."""
+    """Import a module that calls are likely to need, so that the next worker is born with it."""
     try:
-        _signal.signal(_SIGTERM, _stop_warming)
         __import__(name)
-        gc.freeze()
-    except (Exception, _Enough):  # a call's own import will show the error where it belongs
+    except Exception:  # a call's own import will show the error where it belongs
         return
-    finally:
-        _signal.signal(_SIGTERM, _signal.SIG_IGN)
+    gc.freeze()

@@ -1,5 +1,7 @@
 """CPython's own tests of executors, with ours in place of the process pool: `python -m tests.futures.cpython`.
 
+With `0/2` and `1/2` it runs one half: most of what they do is sleep, so halves may run at a time.
+
 They are in the standard library's `test` package. Where the distribution leaves them out, they are taken from Debian's
 package of them, which is unpacked into a temporary directory. They run as `unittest` classes made of CPython's mixins.
 `NOT_OURS` lists each that cannot apply, with the reason; what ours does instead is tested in `test_executor_*.py`.
@@ -172,7 +174,8 @@ def main() -> int:
         except LookupError as e:
             print(e)
             return CANNOT_BE_HAD
-        chosen = sys.argv[1:] or most_derived(names)
+        part, _, parts = (sys.argv[1] if len(sys.argv) > 1 else "0/1").partition("/")
+        chosen = most_derived(names)[int(part) :: int(parts)]
         every = unittest.TestSuite(suite(names, mixin) for mixin in chosen)
         result = unittest.TextTestRunner(verbosity=2, resultclass=_Timed).run(every)
     faulthandler.cancel_dump_traceback_later()
