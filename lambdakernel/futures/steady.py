@@ -20,7 +20,7 @@ _ATOMS = (int, float, bool, str, bytes, complex, type(None), type(...))
 _WRITES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "IMPORT_STAR"})
 _CLOSURE_WRITES = frozenset({"STORE_DEREF", "DELETE_DEREF"})
 _READS = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
-_DEEPEST = 8
+_MOST_SEEN = 64
 _MOST = 256
 _LONGEST = 32_000
 _ABSENT = object()
@@ -33,24 +33,58 @@ class Steady(NamedTuple):
     data: bytes
 
 
+class _Seen:
+    """A function and all that it referred to when it was sent."""
+
+    __slots__ = ("closure", "code", "defaults", "function", "names", "options", "values")
+
+    def __init__(self, function: FunctionType, names: tuple[str, ...]) -> None:
+        """Raises ValueError if a cell of its closure is still empty."""
+        self.function, self.names = function, names
+        self.code, self.defaults, self.options = function.__code__, function.__defaults__, _options(function)
+        self.closure = [cell.cell_contents for cell in function.__closure__ or ()]
+        space = function.__globals__
+        self.values = [space.get(name, _ABSENT) for name in names]
+
+    def referents(self) -> list[Any]:
+        return [*self.values, *(self.defaults or ()), *self.options, *self.closure]
+
+    def holds(self) -> bool:
+        """Whether it refers to the very same now."""
+        function = self.function
+        if function.__code__ is not self.code or function.__defaults__ is not self.defaults or function.__dict__:
+            return False
+        space = function.__globals__
+        for name, value in zip(self.names, self.values, strict=True):
+            if space.get(name, _ABSENT) is not value:
+                return False
+        try:
+            for cell, value in zip(function.__closure__ or (), self.closure, strict=True):
+                if cell.cell_contents is not value:
+                    return False
+        except ValueError:  # it was emptied
+            return False
+        return _same(self.options, _options(function))
+
+
 class SteadyFunctions:
     """The functions that were sent, by number; one executor's. Any thread may call: at worst one gets two numbers."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[FunctionType, list[Any], Steady]] = {}
+        self._known: dict[int, tuple[list[_Seen], Steady]] = {}
         self._reads: dict[CodeType, tuple[str, ...] | None] = {}
         self._numbers = itertools.count(1)
 
     def get(self, function: Any) -> Steady | None:
         """The number and bytes of `function` as it is now, or None if it must be encoded with each call."""
-        if type(function) is not FunctionType or is_importable(function):
-            return None
-        state = self._state(function, [])
-        if state is None:
+        if type(function) is not FunctionType:
             return None
         found = self._known.get(id(function))
-        if found is not None and found[0] is function and _same(found[1], state):
-            return found[2]
+        if found is not None and found[0][0].function is function and all(seen.holds() for seen in found[0]):
+            return found[1]
+        seen: list[_Seen] = []
+        if is_importable(function) or not self._look(function, seen):
+            return None
         with io.BytesIO() as file:
             RecipePickler(file, lambda f: not is_importable(f), lambda f: self._names(f.__code__)).dump(function)
             data = file.getvalue()
@@ -59,38 +93,28 @@ class SteadyFunctions:
         if len(self._known) >= _MOST:
             self._known.clear()
         steady = Steady(next(self._numbers), data)
-        self._known[id(function)] = function, state, steady
+        self._known[id(function)] = seen, steady
         return steady
 
-    def _state(self, function: FunctionType, above: list[FunctionType]) -> list[Any] | None:
-        """Every object that `function` can read, or None if one of them may change or is out of sight."""
+    def _look(self, function: FunctionType, seen: list[_Seen]) -> bool:
+        """Add `function` and the functions that it can call to `seen`; False if what one reads may change unseen."""
         names = self._names(function.__code__)
-        if names is None or function.__dict__ or len(above) > _DEEPEST:
-            return None
-        space = function.__globals__
-        state: list[Any] = [function.__code__, *(space.get(name, _ABSENT) for name in names)]
-        state += function.__defaults__ or ()
-        state += (function.__kwdefaults__ or {}).values()
-        state += function.__annotations__.values()
+        if names is None or function.__dict__ or len(seen) > _MOST_SEEN:
+            return False
         try:
-            state += [cell.cell_contents for cell in function.__closure__ or ()]
-        except ValueError:  # a cell that is still empty
-            return None
-        inside: list[Any] = []
-        for value in state[1:]:
+            seen.append(_Seen(function, names))
+        except ValueError:
+            return False
+        for value in seen[-1].referents():
             if value is _ABSENT or type(value) in _ATOMS or is_importable(value):
                 continue
             if type(value) is ModuleType and value.__name__ != "__main__":
                 continue
             if type(value) is not FunctionType:
-                return None
-            if value is function or any(value is f for f in above):
-                continue
-            inner = self._state(value, [*above, function])
-            if inner is None:
-                return None
-            inside += inner
-        return state + inside
+                return False
+            if not any(value is known.function for known in seen) and not self._look(value, seen):
+                return False
+        return True
 
     def _names(self, code: CodeType) -> tuple[str, ...] | None:
         if code not in self._reads:
@@ -100,8 +124,13 @@ class SteadyFunctions:
         return self._reads[code]
 
 
-def _same(old: list[Any], new: list[Any]) -> bool:
-    return len(old) == len(new) and all(a is b for a, b in zip(old, new, strict=True))
+def _options(function: FunctionType) -> tuple[Any, ...]:
+    defaults, annotations = function.__kwdefaults__, function.__annotations__
+    return (*(defaults or {}).values(), *annotations.values()) if defaults or annotations else ()
+
+
+def _same(old: tuple[Any, ...], new: tuple[Any, ...]) -> bool:
+    return old == () == new or (len(old) == len(new) and all(a is b for a, b in zip(old, new, strict=True)))
 
 
 def _reads(code: CodeType, closure: frozenset[str]) -> tuple[str, ...] | None:
