@@ -224,10 +224,17 @@ def test_no_call_runs_twice_and_none_is_forgotten_when_workers_die(
     assert len(list(tmp_path.iterdir())) == 200
 
 
-def test_the_death_of_the_process_that_forks_is_survived(executor: lambdakernel.Executor) -> None:
+def test_the_death_of_the_process_that_forks_is_survived(executor: lambdakernel.Executor, tmp_path: Path) -> None:
     assert executor.submit(abs, -1).result(DEADLINE_S) == 1
     (worker,) = executor.worker_pids()
-    running = executor.submit(time.sleep, 100)
+    mark = tmp_path / "begun"  # a call that had not begun would not be lost, but run again
+
+    def work() -> None:
+        mark.touch()
+        time.sleep(100)
+
+    running = executor.submit(work)
+    wait_until(mark.exists)
     os.kill(psutil.Process(worker).ppid(), signal.SIGKILL)
     with pytest.raises(TaskLost):
         running.result(DEADLINE_S)
