@@ -6,19 +6,23 @@ A buffer that is sent again is known by its address and length, and by the hash 
 
 from __future__ import annotations
 
-import os
 import threading
 import time
+import weakref
 from dataclasses import dataclass
+
+from lambdakernel.futures.line import Descriptor
 
 KEEP_S = 2.0
 """Seconds for which a file that no call uses any more is kept for the next."""
+MOST = 128
+"""Most files at a time, of the 1,024 that a process may usually have open."""
 _Key = tuple[int, int]
 
 
 @dataclass(slots=True)
 class _File:
-    fd: int
+    descriptor: Descriptor
     digest: bytes
     used: float
 
@@ -28,10 +32,11 @@ class SharedBuffers:
 
     def __init__(self) -> None:
         self._files: dict[_Key, _File] = {}
+        self._open: weakref.WeakSet[Descriptor] = weakref.WeakSet()
         self._mutex = threading.Lock()
 
-    def share(self, view: memoryview) -> int:
-        """A descriptor, the caller's to close, of a sealed file with the content of `view` now.
+    def share(self, view: memoryview) -> Descriptor | None:
+        """A sealed file with the content of `view` now; None if as many as may be are open already.
 
         Raises:
             OSError: the system has no memory for the file.
@@ -46,25 +51,26 @@ class SharedBuffers:
             known = self._files.get(key)
             if known is not None and known.digest == digest:
                 known.used = time.monotonic()
-                return os.dup(known.fd)
-        fd = pack(view)
+                return known.descriptor
+            if len(self._open) >= MOST:
+                return None
+        descriptor = Descriptor(pack(view))
         with self._mutex:
-            old, self._files[key] = self._files.get(key), _File(os.dup(fd), digest, time.monotonic())
-            if old is not None:
-                os.close(old.fd)
-        return fd
+            self._files[key] = _File(descriptor, digest, time.monotonic())
+            self._open.add(descriptor)
+        return descriptor
 
     def expire(self, now: float) -> bool:
-        """Close what was not used for `KEEP_S` seconds; whether anything is left."""
+        """Let go of what was not used for `KEEP_S` seconds; whether anything is left."""
+        if not self._files:
+            return False
         with self._mutex:
             for key in [k for k, f in self._files.items() if now - f.used >= KEEP_S]:
-                os.close(self._files.pop(key).fd)
+                del self._files[key]
             return bool(self._files)
 
     def close(self) -> None:
         with self._mutex:
-            for file in self._files.values():
-                os.close(file.fd)
             self._files.clear()
 
 

@@ -9,12 +9,13 @@ from itertools import chain
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
-from lambdakernel.futures.sealing import Sealed, is_plain, seal
+from lambdakernel.futures.line import Descriptor
+from lambdakernel.futures.sealing import Kept, is_plain, keep
+
+Share = Callable[[memoryview], Descriptor | None]
 
 
-def seal_call(
-    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], share: Callable[[memoryview], int], apart: bool
-) -> Sealed:
+def keep_call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], share: Share, apart: bool) -> Kept:
     """A call as `((function, *args), kwargs)`, or, if its function travels `apart`, as `(args, kwargs)`.
 
     Raises:
@@ -22,10 +23,10 @@ def seal_call(
     """
     whole = (args if apart else (function, *args)), kwargs
     if (apart or is_importable(function)) and _are_plain(args) and is_plain(kwargs):
-        return seal(pickle.dumps(whole, 5), [], share)
+        return Kept(pickle.dumps(whole, 5))
     from lambdakernel.futures.encoding import encode
 
-    return seal(*encode(whole), share)
+    return keep(*encode(whole), share)
 
 
 def is_importable(function: Any) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lambdakernel.futures import line
-from lambdakernel.futures.sealing import Sealed, seal
+from lambdakernel.futures.sealing import Kept, seal
 from lambdakernel.futures.steady import Steady
 from lambdakernel.futures.worker import INITIALIZE, PLACE
 
@@ -29,12 +29,12 @@ _STARTING = 0
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call on its way; owns the descriptors of its arguments until its future is done."""
+    """One call on its way; it keeps its arguments until its future is done."""
 
     id: int
     kind: int
     future: Future[Any]
-    sealed: Sealed
+    kept: Kept
     function: Steady | None
     running: bool = False
     unwanted: bool = False
@@ -56,8 +56,7 @@ class Call:
         return True
 
     def release(self) -> None:
-        line.close(self.sealed.fds)
-        self.sealed = Sealed(b"")
+        self.kept = Kept(b"")
 
 
 @dataclass(slots=True, eq=False)
@@ -91,24 +90,25 @@ class Worker:
         left = ahead - len(self.calls)
         return left if share is None else min(left, share - self.sent)
 
-    def begin(self, first: Sealed, now: float) -> None:
+    def begin(self, first: Kept, now: float) -> None:
         """Enter service: take on our surroundings, then run the initializer, and say that it is ready."""
         self.since = now
-        place = seal(pickle.dumps(((sys.path, _directory(), dict(os.environ))), 5), [])
-        try:
-            self._put(PLACE, place)
-        finally:
-            line.close(place.fds)
+        self._put(PLACE, Kept(pickle.dumps((sys.path, _directory(), dict(os.environ)), 5)))
         self._put(INITIALIZE, first)
 
     def send(self, call: Call) -> bool:
-        """Put `call` on the line; False if there is no room on it now, but there is once the worker has answered."""
+        """Put `call` on the line; False if there is no room on it now, but there is once the worker has answered.
+
+        Raises:
+            OSError: the system has no memory or descriptor for its arguments.
+        """
         known = call.function
         number, definition = (known.number, known.data) if known else (0, b"")
         if number in self.functions:
             definition = b""
-        message = pickle.dumps((call.id, call.kind, number, definition, call.sealed.head, call.sealed.places), 5)
-        if not line.put(self.end, message, call.sealed.fds):
+        sealed = seal(call.kept.head, call.kept.parts)
+        message = pickle.dumps((call.id, call.kind, number, definition, sealed.head, sealed.places), 5)
+        if not line.put(self.end, message, sealed.fds):
             return False
         if number:
             self.functions.add(number)
@@ -138,7 +138,8 @@ class Worker:
         self.end.close()
         self.inbox.close()
 
-    def _put(self, kind: int, sealed: Sealed) -> None:
+    def _put(self, kind: int, kept: Kept) -> None:
+        sealed = seal(kept.head, kept.parts)
         line.put(self.end, pickle.dumps((_STARTING, kind, 0, b"", sealed.head, sealed.places), 5), sealed.fds)
 
 

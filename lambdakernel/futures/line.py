@@ -84,6 +84,18 @@ def hang_up(end: End) -> None:
         return
 
 
+class Descriptor:
+    """A file descriptor that is closed with the last reference to this object."""
+
+    __slots__ = ("__weakref__", "fd")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
 def close(fds: tuple[int, ...]) -> None:
     for fd in fds:
         os.close(fd)

@@ -18,11 +18,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from lambdakernel.futures import line
 from lambdakernel.futures.buffers import SharedBuffers
-from lambdakernel.futures.calls import seal_call
+from lambdakernel.futures.calls import keep_call
 from lambdakernel.futures.crew import Call
-from lambdakernel.futures.sealing import Sealed
+from lambdakernel.futures.sealing import Kept
 from lambdakernel.futures.steady import SteadyFunctions
 
 
@@ -65,7 +64,7 @@ class Pool:
         self.broken: BaseException | None = None
         self.pids: tuple[int, ...] = ()
         self._serve = serve
-        self._first = seal_call(first, arguments, {}, self.buffers.share, apart=False)
+        self._first = keep_call(first, arguments, {}, self.buffers.share, apart=False)
         self._functions = SteadyFunctions()
         self._ids = itertools.count(1)
         self._mutex = threading.Lock()
@@ -87,20 +86,16 @@ class Pool:
         future: Future[Any] = Future()
         try:
             steady = self._functions.get(function)
-            sealed = seal_call(function, args, kwargs, self.buffers.share, steady is not None)
+            kept = keep_call(function, args, kwargs, self.buffers.share, steady is not None)
         except Exception as e:
             future.set_running_or_notify_cancel()
             future.set_exception(e)
             return future
-        call = Call(next(self._ids), kind, future, sealed, steady)
-        try:
-            with self._mutex:
-                self._refuse()
-                self._queue.append(call)
-                self._wake(start=True)
-        except BaseException:
-            call.release()
-            raise
+        call = Call(next(self._ids), kind, future, kept, steady)
+        with self._mutex:
+            self._refuse()
+            self._queue.append(call)
+            self._wake(start=True)
         return future
 
     def stop(self, futures: Iterable[Future[Any]] | None = None) -> None:
@@ -119,7 +114,6 @@ class Pool:
             thread.join()
         if thread is None:
             self.buffers.close()
-            self._let_go()
 
     def _refuse(self) -> None:
         if self.process != os.getpid():
@@ -163,8 +157,8 @@ class Pool:
     # -- for the owner
 
     @property
-    def first(self) -> Sealed:
-        """What every worker runs first; the descriptors are the pool's."""
+    def first(self) -> Kept:
+        """What every worker runs first."""
         return self._first
 
     def taken(self) -> list[Call | Stop]:
@@ -209,12 +203,5 @@ class Pool:
                 call.future.set_exception(self.broken)
                 call.release()
         self.buffers.close()
-        if self.closing:
-            self._let_go()
         atexit.unregister(self._at_exit)
         return True
-
-    def _let_go(self) -> None:
-        with self._mutex:
-            first, self._first = self._first, Sealed(b"")
-        line.close(first.fds)

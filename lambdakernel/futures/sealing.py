@@ -7,14 +7,13 @@ call, so it imports next to nothing; what maps files is imported when there is o
 
 from __future__ import annotations
 
-import os
 from _pickle import loads
 
-from lambdakernel.futures.line import FDS, LIMIT
+from lambdakernel.futures.line import FDS, LIMIT, Descriptor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 INLINE = LIMIT // 2
@@ -24,13 +23,31 @@ LARGE = 1 << 20
 _PLAIN = frozenset({int, float, bool, str, bytes, type(None), complex})
 
 
+class Kept:
+    """An encoded value that waits: its head, and its buffers as bytes, or as files that other values may share.
+
+    It holds no descriptor of its own: thousands of values may wait.
+    """
+
+    __slots__ = ("head", "parts")
+
+    def __init__(self, head: bytes, parts: tuple[bytes | Descriptor, ...] = ()) -> None:
+        self.head, self.parts = head, parts
+
+
 class Sealed:
-    """A value ready to be sent. An int in `head` or `places` is the index of the descriptor that has it."""
+    """A value ready to be sent. An int in `head` or `places` is the index of the file that has it."""
 
-    __slots__ = ("fds", "head", "places")
+    __slots__ = ("files", "head", "places")
 
-    def __init__(self, head: bytes | int, places: tuple[bytes | int, ...] = (), fds: tuple[int, ...] = ()) -> None:
-        self.head, self.places, self.fds = head, places, fds
+    def __init__(
+        self, head: bytes | int, places: tuple[bytes | int, ...] = (), files: tuple[Descriptor, ...] = ()
+    ) -> None:
+        self.head, self.places, self.files = head, places, files
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        return tuple(file.fd for file in self.files)
 
 
 def is_plain(value: Any) -> bool:
@@ -43,38 +60,52 @@ def is_plain(value: Any) -> bool:
     return kind is dict and _PLAIN.issuperset(map(type, value)) and _PLAIN.issuperset(map(type, value.values()))
 
 
-def seal(head: bytes, buffers: list[memoryview], share: Callable[[memoryview], int] | None = None) -> Sealed:
-    """The value in message and files; the descriptors are the caller's. `share` gives a file for a large buffer.
+def keep(head: bytes, buffers: Sequence[memoryview], share: Callable[[memoryview], Descriptor | None]) -> Kept:
+    """The value as it is now. `share` gives a file for a large buffer, or None if there are too many already.
 
     Raises:
-        OSError: the system has no memory for the files; none stays open.
+        OSError: the system has no memory for the files.
     """
-    if len(head) + sum(view.nbytes for view in buffers) <= INLINE:
-        return Sealed(head, tuple(map(bytes, buffers)))
+    parts: list[bytes | Descriptor] = []
+    shared = 0
+    for view in buffers:
+        file = share(view) if view.nbytes >= LARGE and shared < FDS - 2 else None
+        shared += file is not None
+        parts.append(bytes(view) if file is None else file)
+    return Kept(head, tuple(parts))
+
+
+def seal(head: bytes, parts: Sequence[bytes | memoryview | Descriptor]) -> Sealed:
+    """The value in message and files.
+
+    Raises:
+        OSError: the system has no memory for the files.
+    """
+    small = len(head) + sum(0 if isinstance(part, Descriptor) else len(part) for part in parts)
+    files = [part for part in parts if isinstance(part, Descriptor)]
+    if small <= INLINE and not files:
+        return Sealed(head, tuple(map(bytes, parts)))  # type: ignore[arg-type]
     from lambdakernel.parallel.parcels import pack
 
-    fds: list[int] = []
     places: list[bytes | int] = []
-    small = len(head)
-    try:
-        for view in buffers:
-            if view.nbytes >= LARGE and len(fds) < FDS - 1:
-                fds.append(share(view) if share else pack(view))
-                places.append(len(fds) - 1)
-            else:
-                small += view.nbytes
-                places.append(b"")
-        rest = [i for i, place in enumerate(places) if place == b""]
-        if small <= INLINE:
-            for i in rest:
-                places[i] = bytes(buffers[i])
-            return Sealed(head, tuple(places), tuple(fds))
-        fds.append(pack(head, [buffers[i] for i in rest]))
-        return Sealed(len(fds) - 1, tuple(places), tuple(fds))
-    except BaseException:
-        for fd in fds:
-            os.close(fd)
-        raise
+    rest: list[bytes | memoryview] = []
+    at = 0
+    for part in parts:
+        if isinstance(part, Descriptor):
+            places.append(at)
+            at += 1
+        elif small > INLINE and len(part) >= LARGE and len(files) < FDS - 1:
+            files.append(Descriptor(pack(part)))
+            places.append(len(files) - 1)
+            small -= len(part)
+        else:
+            rest.append(part)
+            places.append(b"")
+    if small > INLINE:
+        files.append(Descriptor(pack(head, rest)))
+        return Sealed(len(files) - 1, tuple(places), tuple(files))
+    left = iter(rest)
+    return Sealed(head, tuple(bytes(next(left)) if place == b"" else place for place in places), tuple(files))
 
 
 def decode(head: bytes | int, places: tuple[bytes | int, ...], fds: tuple[int, ...]) -> Any:

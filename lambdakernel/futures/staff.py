@@ -15,7 +15,7 @@ from lambdakernel.futures.answers import how_it_ended, no_workers
 from lambdakernel.futures.births import Nursery, NurseryGone
 from lambdakernel.futures.crew import Call, Worker, new_worker
 from lambdakernel.futures.pool import Limits
-from lambdakernel.futures.sealing import Sealed
+from lambdakernel.futures.sealing import Kept
 
 PATIENCE_S = 60.0
 """Seconds that the nursery may take to fork a worker, before it is ended."""
@@ -63,7 +63,7 @@ class Staff:
 
     # -- what the owner decides
 
-    def hire(self, first: Sealed, now: float) -> Worker:
+    def hire(self, first: Kept, now: float) -> Worker:
         """A worker that enters service: the spare, or a new one.
 
         Raises:

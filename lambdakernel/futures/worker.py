@@ -53,8 +53,6 @@ def _serve(end: line.End) -> None:
                 line.put(end, dumps((*answer, sealed.head, sealed.places), 5), sealed.fds, wait=True)
         except OSError:  # nobody wants it
             return
-        finally:
-            line.close(sealed.fds)
         if answer is not None and answer[1] == BROKEN:
             return
         del message, answer, sealed  # what the call was given must not wait for the next one

@@ -174,6 +174,23 @@ def test_an_array_that_goes_to_many_calls_is_copied_once(executor: lambdakernel.
     assert inodes != {""}
 
 
+def test_calls_that_wait_hold_few_descriptors() -> None:
+    """Each large value once had a memory file of its own while it waited: a thousand calls used up what there is."""
+    script = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+import lambdakernel, numpy as np
+shared = np.ones(200_000)
+with lambdakernel.Executor(2) as executor:
+    calls = [executor.submit(len, bytes(100_000)) for _ in range(300)]
+    calls += [executor.submit(len, np.ones(140_000)) for _ in range(160)]
+    calls += [executor.submit(len, shared) for _ in range(300)]
+    print([sum(c.result() == n for c in calls) for n in (100_000, 140_000, 200_000)])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=DEADLINE_S)
+    assert (done.stdout, done.stderr) == ("[300, 160, 300]\n", "")
+
+
 def test_many_buffers_of_all_sizes_arrive(executor: lambdakernel.Executor) -> None:
     arrays = [np.full(n, float(n)) for n in (1, 600, 9_000, *[200_000] * 9)]
     back = executor.submit(lambda *a: list(a), *arrays).result(DEADLINE_S)
