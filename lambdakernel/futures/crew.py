@@ -74,13 +74,17 @@ class Worker:
     pid: int = 0
     ready: bool = False
     leaving: bool = False
+    watch: int = -1
+    """The descriptor that tells of its end, once it is ready."""
+    ended: float = 0.0
+    """When it was seen to have ended, on the monotonic clock; 0: it has not."""
     stopped: bool = False
     """It was told to end at once: it takes no call, and what it ran was stopped."""
 
     @property
     def serves(self) -> bool:
         """Whether it may be given calls, now or when it is ready."""
-        return not (self.leaving or self.stopped)
+        return not (self.leaving or self.stopped or self.ended)
 
     def room(self, usual_ns: float, share: int | None) -> int:
         """How many more calls it may have, if one takes `usual_ns` and it may begin `share` of them in all."""

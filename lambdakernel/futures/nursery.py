@@ -31,6 +31,7 @@ CONTROL = 3
 _WARM_AFTER_MS = 50
 """Milliseconds without an order before a module is imported ahead of need."""
 _SIGKILL, _SIGTERM = 9, 15
+_PR_SET_PDEATHSIG = 1
 
 
 def main(parent: int) -> None:
@@ -62,7 +63,7 @@ class _Nursery:
         self._poller = select.poll()
         for fd in (control.fileno(), parent):
             self._poller.register(fd, select.POLLIN)
-        self._pid, self._ends = os.getpid(), False
+        self._pid, self._ends, self._is_guarded = os.getpid(), False, False
         _signal.signal(_SIGTERM, self._end_now)
 
     def serve(self) -> line.End | None:
@@ -70,6 +71,7 @@ class _Nursery:
         while True:
             ready = self._poller.poll(_WARM_AFTER_MS if self._wanted else None)
             if not ready:
+                self._guard()
                 _warm(self._wanted.pop(0))
             for fd, _ in ready:
                 if fd in self._children:
@@ -88,6 +90,14 @@ class _Nursery:
         for watch, (_, pid) in list(self._children.items()):
             os.kill(pid, _SIGKILL)
             self._bury(watch)
+
+    def _guard(self) -> None:
+        """Have SIGTERM when the executor's process dies: in the middle of an import nobody hears the hang-up."""
+        if not self._is_guarded:
+            import ctypes  # late: it takes milliseconds
+
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGTERM, 0, 0, 0)
+            self._is_guarded = True
 
     def _end_now(self, *_: object) -> None:
         """End in the middle of an import: the executor is through, and waits for us."""

@@ -100,6 +100,8 @@ class Owner:
                 os.eventfd_read(fd)
             elif (worker := self._staff.by_fd.get(fd)) is not None:
                 self._read(worker)
+            elif (worker := self._staff.by_watch.get(fd)) is not None:
+                self._staff.saw_end(worker, time.monotonic())
             elif fd == self._staff.fileno():
                 self._hear_of_ends()
         for item in self._pool.taken():
@@ -181,9 +183,9 @@ class Owner:
         if any(True for _ in staff.serving()):
             staff.keep_spare(now)
         else:
-            staff.let_spare_go(now)
+            due = min(due, staff.let_spare_go(now))
         due = min(due, staff.hurry(now), staff.rests_until if self._waiting and staff.rests_until > now else due)
-        if staff.fileno() == -1 and not staff.is_empty():
+        if staff.is_overdue(now) or (staff.fileno() == -1 and not staff.is_empty()):
             self._hear_of_ends()
             return now
         pool.pids = staff.pids()

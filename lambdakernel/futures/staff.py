@@ -7,6 +7,7 @@ a fork, and with it nobody.
 
 from __future__ import annotations
 
+import os
 import select
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ PATIENCE_S = 60.0
 """Seconds that the nursery may take to fork a worker, before it is ended."""
 LEAVE_S = 10.0
 """Seconds that a worker may take to leave after its last call, before it is killed."""
+REPORT_S = 0.03
+"""Seconds that the nursery, which may be importing, has to say how a worker ended."""
 REST_S = 1.0
 """Seconds without a new try after a worker could not be had, while others work."""
 _UNBORN = 3
@@ -35,6 +38,7 @@ class Staff:
     def __init__(self, limits: Limits, epoll: select.epoll) -> None:
         self.workers: dict[int, Worker] = {}
         self.by_fd: dict[int, Worker] = {}
+        self.by_watch: dict[int, Worker] = {}
         self._limits, self._epoll = limits, epoll
         self._spare: Worker | None = None
         self._nursery: Nursery | None = None
@@ -79,6 +83,8 @@ class Staff:
 
     def keep_spare(self, now: float) -> None:
         """Have a spare ordered, and then modules imported, once a worker is at work."""
+        if self._spare is not None and self._spare.pid:
+            self._spare.since = now  # not alone yet
         if self._spare is not None or now < self.rests_until or not any(w.ready for w in self.serving()):
             return
         try:
@@ -99,9 +105,14 @@ class Staff:
         """Whether no worker has a call."""
         return not any(worker.calls for worker in self.workers.values())
 
-    def let_spare_go(self, now: float) -> None:
-        if self._spare is not None and self._spare.serves:
-            self._spare.dismiss(now)
+    def let_spare_go(self, now: float) -> float:
+        """Let the spare go if it has been alone for long; when to look again."""
+        if self._spare is None or not self._spare.serves:
+            return float("inf")
+        if now < self._spare.since + self._limits.idle_s:
+            return self._spare.since + self._limits.idle_s
+        self._spare.dismiss(now)
+        return float("inf")
 
     def kill(self, worker: Worker, now: float) -> None:
         """End it now; it is heard of as ended."""
@@ -126,6 +137,8 @@ class Staff:
                 worker.dismiss(now)
             else:
                 due = min(due, idle_until)
+            if idle_until <= now and self._spare is not None and self._spare.serves and not any(self.serving()):
+                self._spare.dismiss(now)
         return due
 
     def hurry(self, now: float) -> float:
@@ -133,6 +146,9 @@ class Staff:
         due = float("inf")
         everyone = [*self.workers.values(), *([self._spare] if self._spare else [])]
         for worker in everyone:
+            if worker.ended:
+                due = min(due, worker.ended + REPORT_S)
+                continue
             if not worker.pid or worker.stopped:
                 limit = PATIENCE_S
             elif worker.leaving:
@@ -161,6 +177,8 @@ class Staff:
         try:
             while self._nursery is not None and (said := self._nursery.hear()) is not None:
                 worker = self._find(said[1])
+                if worker is None:  # it was seen to end before
+                    continue
                 match said:
                     case ("born", _, pid):
                         worker.pid = pid
@@ -171,6 +189,8 @@ class Staff:
                         ended.append((self._remove(worker), how_it_ended(code, worker.stopped)))
         except NurseryGone:
             self.close()
+        overdue = [w for w in self.workers.values() if w.ended and now >= w.ended + REPORT_S]
+        ended += [(self._remove(worker), "was stopped" if worker.stopped else "ended") for worker in overdue]
         if self._nursery is None:
             everyone = [*self.workers.values(), *([self._spare] if self._spare else [])]
             how = "was killed together with the process that forks workers"
@@ -180,6 +200,21 @@ class Staff:
     def is_ready(self, worker: Worker, pid: int, now: float) -> None:
         worker.ready, worker.pid, worker.since = True, pid, now
         self._unborn = 0
+        try:
+            worker.watch = os.pidfd_open(pid)
+        except OSError:  # it has ended already, or there is no descriptor left: the nursery tells
+            return
+        self.by_watch[worker.watch] = worker
+        self._epoll.register(worker.watch, select.EPOLLIN)
+
+    def saw_end(self, worker: Worker, now: float) -> None:
+        """It has ended; how, the nursery may still say."""
+        worker.ended = now
+        self._unwatch(worker)
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether a worker ended and the nursery is silent about it."""
+        return any(worker.ended and now >= worker.ended + REPORT_S for worker in self.workers.values())
 
     def close(self, *, kill: bool = False) -> None:
         """End the nursery and with it every worker; `hear` tells of them."""
@@ -193,6 +228,7 @@ class Staff:
         left = worker.take_back() if worker.ready else [*worker.calls.values()]
         if not worker.ready:
             worker.calls.clear()
+        self._unwatch(worker)
         del self.by_fd[worker.end.fileno()]
         self._epoll.unregister(worker.end.fileno())
         worker.close()
@@ -213,10 +249,17 @@ class Staff:
             pass
         return worker
 
-    def _find(self, number: int) -> Worker:
+    def _find(self, number: int) -> Worker | None:
         if self._spare is not None and self._spare.id == number:
             return self._spare
-        return self.workers[number]
+        return self.workers.get(number)
+
+    def _unwatch(self, worker: Worker) -> None:
+        if worker.watch >= 0:
+            self._epoll.unregister(worker.watch)
+            del self.by_watch[worker.watch]
+            os.close(worker.watch)
+            worker.watch = -1
 
     def _remove(self, worker: Worker) -> Worker:
         if worker is self._spare:

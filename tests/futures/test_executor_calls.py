@@ -258,6 +258,26 @@ def test_the_death_of_the_process_that_forks_is_survived(executor: lambdakernel.
     assert executor.submit(abs, -2).result(DEADLINE_S) == 2
 
 
+def test_a_death_is_heard_of_while_the_process_that_forks_is_busy(tmp_path: Path) -> None:
+    """It imports modules ahead of need, and one of them may take for ever."""
+    source = f"open({str(tmp_path / 'importing')!r}, 'w').close()\nimport time\ntime.sleep(600)"
+    (tmp_path / "lk_endless.py").write_text(source)
+    script = f"""
+import sys, time, types, pathlib
+sys.path.insert(0, {str(tmp_path)!r})
+sys.modules["lk_endless"] = types.ModuleType("lk_endless")
+import os, lambdakernel
+mark = pathlib.Path({str(tmp_path / "importing")!r})
+with lambdakernel.Executor(1, preload=["lk_endless"]) as executor:
+    executor.submit(abs, 1).result()
+    while not mark.exists():
+        time.sleep(0.02)
+    print(type(executor.submit(os._exit, 3).exception(30)).__name__, executor.submit(abs, -2).result(30))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=DEADLINE_S)
+    assert (done.stdout, done.stderr) == ("TaskLost 2\n", "")
+
+
 def test_short_calls_behind_a_long_one_go_to_a_free_worker(executor: lambdakernel.Executor, tmp_path: Path) -> None:
     """The long one ends only when all the others have: were one stuck behind it, this would never end."""
     for _ in executor.map(abs, range(500)):
