@@ -6,13 +6,15 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False  # typing itself costs the front milliseconds
 if TYPE_CHECKING:
+    from lambdakernel.futures import Executor
     from lambdakernel.live import Live
     from lambdakernel.parallel.shuffle import all_to_all, group_by, reduce, shuffle
 
-__all__ = ["Live", "__version__", "all_to_all", "group_by", "reduce", "shuffle"]
+__all__ = ["Executor", "Live", "__version__", "all_to_all", "group_by", "reduce", "shuffle"]
 
 _SHUFFLE = "lambdakernel.parallel.shuffle"
 _LATE = {
+    "Executor": "lambdakernel.futures",
     "Live": "lambdakernel.live",
     "all_to_all": _SHUFFLE,
     "group_by": _SHUFFLE,
@@ -28,3 +30,8 @@ def __getattr__(name: str) -> object:
     from importlib import import_module
 
     return getattr(import_module(_LATE[name]), name)
+
+
+from lambdakernel.futures.registration import register as _register  # noqa: E402 (what it imports must find the above)
+
+_register()
