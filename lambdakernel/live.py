@@ -22,7 +22,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, Self
 
@@ -162,7 +162,7 @@ class Live:
         if len(args) != 1:
             return self._write("merge", args, {})
         given = args[0].lattice if isinstance(args[0], Live) else args[0]
-        delta = given if isinstance(given, Lattice) else type(self._lattice)(given)
+        delta = given if isinstance(given, Lattice) else type(self._lattice)(_plain(given))
         return self._join(delta)
 
     def __ior__(self, other: Any) -> Self:
@@ -177,10 +177,10 @@ class Live:
                 key = (self._uid, _here.writer())
                 own = _here.own.get(key)
                 own = kind.bottom() if own is None else own
-                delta = method(own, *_filled(method, own, args), **named)
+                delta = method(own, *_filled(method, own, map(_plain, args)), **named)
                 _here.own[key] = own.join(delta)
             else:
-                delta = method(self._lattice, *_filled(method, self._lattice, args), **named)
+                delta = method(self._lattice, *_filled(method, self._lattice, map(_plain, args)), **named)
             changed = self._joined(delta)
         if changed:
             self._tell(delta)
@@ -348,11 +348,17 @@ class _Here:
         self.sleepers = 0
 
 
+def _plain(value: Any) -> Any:
+    """A number as libraries compute it (`numpy.float64`) as Python's own, which a lattice can hold."""
+    is_number = type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0
+    return value.item() if is_number else value
+
+
 _here = _Here()
 os.register_at_fork(after_in_child=_here.reset_after_fork)
 
 
-def _filled(mutator: Any, base: Any, args: tuple[Any, ...]) -> Iterator[Any]:
+def _filled(mutator: Any, base: Any, args: Iterable[Any]) -> Iterator[Any]:
     """`args` with what a writer need not say: who it is, and when."""
     given = iter(args)
     for name in _parameters(mutator):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 import uuid
@@ -54,6 +55,8 @@ class Run:
 
     def end(self) -> None:
         """Find what the tests left running, and delete the run's directory."""
+        if (shuffle := sys.modules.get("lambdakernel.parallel.shuffle")) is not None:
+            shuffle.end_workers()
         end = time.monotonic() + LEFT_DEADLINE_S
         pause = 0.02
         while (left := marked(self.mark)) and time.monotonic() < end:

@@ -273,3 +273,11 @@ def test_every_lattice_arrives_as_it_was_sent(kind: type[Lattice]):
         assert found == value and found.encode() == value.encode() and found.join(value) == value
 
     arrives()
+
+
+def test_numbers_of_numpy_are_joined_as_numbers() -> None:
+    numpy = pytest.importorskip("numpy")
+    best, mean = Live(Max()), Live(Average())
+    assert best.merge(numpy.float64(0.5))
+    assert mean.add(numpy.mean([1.0, 2.0]))
+    assert (best.value, type(best.value), mean.mean()) == (0.5, float, 1.5)

@@ -17,10 +17,9 @@ import os
 import pickle
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager
 from itertools import islice
-from multiprocessing import get_context
 from typing import Any, NamedTuple, TypeVar
 
 import lambdakernel
@@ -268,23 +267,32 @@ def _crew(workers: int | None, executor: Executor | None, directory: str | None)
     count = workers or len(os.sched_getaffinity(0))
     with ExitStack() as owned:
         if executor is None and count > 1 and not live.in_task():
-            executor = _executor(count, owned)
+            executor = _shared(count)
         yield _Crew(executor, count, directory, owned)
 
 
-def _executor(workers: int, owned: ExitStack) -> Executor:
-    ours: Any = getattr(lambdakernel, "Executor", None)
-    if ours is not None:
-        return _shared(ours, workers, os.getpid())
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("forkserver"))
-    owned.callback(pool.shutdown, wait=True, cancel_futures=True)
-    return pool
+def _shared(workers: int) -> Executor:
+    """One for all shuffles of this process that use as many workers. They leave when there is nothing to do."""
+    here = (os.getpid(), workers)
+    found = _executors().get(here)
+    if found is None:
+        end_workers()
+        found = _executors()[here] = lambdakernel.Executor(max_workers=workers)
+    return found
 
 
-@functools.lru_cache(maxsize=1)
-def _shared(kind: Callable[..., Executor], workers: int, _pid: int) -> Executor:
-    """One for all shuffles of this process: its workers leave when there is nothing to do."""
-    return kind(max_workers=workers)
+@functools.cache
+def _executors() -> dict[tuple[int, int], Executor]:
+    """The one that there is, by the process that made it, and its workers: after a fork it is another's."""
+    return {}
+
+
+def end_workers() -> None:
+    """End the workers that shuffles of this process have used; the next shuffle starts others."""
+    for (pid, _), executor in list(_executors().items()):
+        if pid == os.getpid():
+            executor.shutdown()
+    _executors().clear()
 
 
 # -- what workers do
