@@ -33,6 +33,7 @@ from lambdakernel.state import (
     Committed,
     Finalizers,
     Findings,
+    HandMade,
     Namespace,
     default_ambient,
 )
@@ -95,7 +96,7 @@ class Durable:
             last_error, cleared = LastError(), ClearedInputs(shell)
             ours = (
                 LoadedExtensions(shell), AutoReload(shell), *customs_of(shell), last_error, cleared, Kept(shell),
-                Finalizers(shell.user_ns),
+                Finalizers(shell.user_ns), HandMade(shell.user_ns),
             )  # fmt: skip
             ambient = (*default_ambient(self.backend), *ours)
             namespace = Namespace(

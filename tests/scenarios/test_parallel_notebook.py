@@ -26,7 +26,12 @@ def test_the_notebook_searches_simulates_and_counts(start_kernel: Callable[..., 
             assert result.status == "ok", f"{cell['id']}: {result.shown}"
             shown[cell["id"]] = result
     assert shown["watch"].types.count("update_display_data") >= 1
-    assert kernel.value("(len(score), len(model), bool(best.value == max(score)), waited.rounds())") == (12, 12, True, 3000)
+    assert kernel.value("(len(score), len(model), bool(best.value == max(score)), waited.rounds())") == (
+        12,
+        12,
+        True,
+        3000,
+    )
     assert kernel.value("float(chosen.score(X_test, y_test))") > 0.9
     assert abs(kernel.value("waited.mean()") - 3.2) < 0.8
     assert kernel.value("sum(counts.values())") == 60 * 2000

@@ -40,6 +40,7 @@ __all__ = [
     "AmbientState",
     "Backend",
     "Finalizers",
+    "HandMade",
     "Held",
     "HeldState",
     "Patches",
@@ -57,5 +58,5 @@ def default_ambient(backend: Backend | None = None) -> tuple[Ambient | Held, ...
         NumpyRandomness(), DecimalContext(),
         RecursionLimit(), CreationMask(), Locale(), LoggingSwitches(), PlotSettings(), backend or Backend(),
         Arguments(), WarningFilters(), Signals(), Loggers(), NumpyOptions(), PandasOptions(), Figures(),
-        Places(patches), patches, PandasClasses(), ColorMaps(), Reducers(), HandMade(),
+        Places(patches), patches, PandasClasses(), ColorMaps(), Reducers(),
     )  # fmt: skip

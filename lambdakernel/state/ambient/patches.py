@@ -5,6 +5,7 @@ Theory of operation
   deletes (`reach.Reach.stores`). Of these, the ones that lead to a module which is imported by its name, to a class in
   one, or to an object that a library keeps in one (`mpmath.mp.dps = 30`), are *places*: from then on what is there is
   kept, whoever put it there.
+- Of the user's own modules, the globals that their functions change are places, too (`own`).
 - What was there before stays what it is for variables that refer to it: `real = time.sleep` (`fixtures.Originals`).
 - All is brought back before the first cell, since code of a library may meet it, too: the library is imported for that.
 """
@@ -12,12 +13,14 @@ Theory of operation
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Set
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from lambdakernel.state.ambient.held import Held
+from lambdakernel.state.ambient.own import OwnModules
 from lambdakernel.state.fixtures import Originals
 
 _OTHERS = frozenset({
@@ -58,6 +61,7 @@ class Patches(Held):
 
     def __init__(self) -> None:
         self.originals = Originals()
+        self._own = OwnModules(os.getcwd())
         """What libraries had in these places, for what refers to it."""
         self._places: dict[str, Place] = {}
         self._later: set[str] = set()
@@ -96,6 +100,9 @@ class Patches(Held):
     def capture(self) -> Mapping[str, Any]:
         if self._later:
             self._look_up(lambda _: _UNKNOWN)
+        for module, attribute in self._own.new():
+            place = Place(module, "", attribute)
+            self._know(_key(place), place, _UNKNOWN)
         found = {}
         for key, place in self._places.items():
             value = _content(place)

@@ -2,5 +2,4 @@
 
 from __future__ import annotations
 
-MODULES = "limit: what code of a module of your own changes in it does not move"
 SHARED_FRAME = "limit: an array and a frame that was made of it with copy=False are two after a move"

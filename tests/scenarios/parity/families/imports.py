@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.scenarios.parity.program import program
-from tests.scenarios.parity.reasons import MODULES
 
 PROGRAMS = (
     program("own module", """
@@ -34,7 +33,7 @@ PROGRAMS = (
         parity_state.add("a"), parity_state.add("b")
         # %%
         parity_state.items
-    """, known=MODULES),
+    """),
     program("reload", """
         %%writefile parity_two.py
         VALUE = 1
