@@ -162,12 +162,14 @@ class Dumper:
 
     def encode_again(self, items: tuple[Item, ...]) -> tuple[Dump, Memo]:
         """As they were dumped for a commit, without a look at their buffers."""
-        if graph.FAST and not any(kind == "c" for kind, _ in items):
-            look = graph.take([self._live[key] for _, key in items], self._live)
-            sets = orders.of(look, [self._live[key] for _, key in items]) if look is not None else []
+        if not graph.FAST or any(kind == "c" for kind, _ in items):
+            return self.encode(items)
+        roots = [self._live[key] for _, key in items]
+        look = graph.take(roots, self._live, leaf=lambda obj: self._token(obj, unmarked))
+        sets = orders.of(look, roots) if look is not None else []
         if look is not None and not sets and (flatly := self._flatly(items, look)) is not None:
             return flatly
-        return self.encode(items)
+        return self.encode(items, sets=sets)
 
     def encode(
         self,

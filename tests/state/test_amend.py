@@ -182,13 +182,13 @@ def test_nothing_leaks_in_many_rounds() -> None:
         one()
         gc.collect()
         start = tracemalloc.get_traced_memory()[0]
-        for _ in range(200):
+        for _ in range(1000):
             one()
         gc.collect()
         grown = tracemalloc.get_traced_memory()[0] - start
     finally:
         tracemalloc.stop()
-    assert grown < 16_000
+    assert grown < 50_000
 
 
 def fuzz(first: int, count: int) -> tuple[int, int]:
@@ -222,11 +222,11 @@ def change(rng: random.Random, roots: list[Any]) -> None:
     if roots[0] and rng.random() < 0.1:
         roots[1] = rng.choice(roots[0])
     if rng.random() < 0.1:
-        gc.collect()
+        gc.collect(0)
 
 
 def test_fuzz_an_amended_snapshot_is_the_one_that_would_be_taken() -> None:
-    amended, whole = fuzz(0, 100)
+    amended, whole = fuzz(0, 60)
     assert amended > 2 * whole, "most of these changes are small"
 
 
