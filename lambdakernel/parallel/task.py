@@ -133,7 +133,7 @@ def _work(job: Job, item: int, index: int, cells: dict[str, str], line: Line) ->
     _seed(job.seeds, index)
     session.prepare(tree)
     thing = session.decode(unpack(item)) if job.target else None
-    before = session.fingerprint(thing)
+    before = session.prepare_item(thing)
     if job.target:
         bind(live, job.target, thing)
     displays = Displays(line.ask, live)

@@ -81,6 +81,10 @@ class TaskSession:
 
         return [name for name in names if differs(name)]
 
+    def prepare_item(self, item: Any) -> tuple[bytes, ...]:
+        """Load what code in an item reaches; and its `fingerprint`."""
+        return () if type(item) in _ATOMS else self._namespace.prepare_value(item)
+
     def fingerprint(self, item: Any) -> tuple[bytes, ...]:
         """Equal for an item that was not changed in between; costs a dump, but nothing for an atom."""
         return _fingerprint(self._namespace, item)

@@ -415,6 +415,16 @@ class Namespace:
         """
         return dump(value, self.live, self._book)[0].fingerprint
 
+    def prepare_value(self, value: Any) -> tuple[bytes, ...]:
+        """Bind every name that code in `value` can reach, as `prepare` does for a cell; and its `fingerprint`.
+
+        Raises:
+            Exception: what `encode` raises.
+        """
+        found = dump(value, self.live, self._book)[0]
+        self._bind_reached(reach.Reach(names=set(found.refs), dynamic=found.dynamic))
+        return found.fingerprint
+
     def decode(self, head: bytes, buffers: Sequence[Any]) -> Any:
         """The value that another worker encoded.
 

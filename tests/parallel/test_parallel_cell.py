@@ -45,6 +45,12 @@ def test_functions_and_classes_of_the_notebook_are_there_and_results_have_their_
     assert all(type(p) is notebook.live["P"] for p in notebook.live["ps"])
 
 
+def test_what_functions_among_the_items_use_is_there(notebook):
+    notebook.ok("k = 3\ndef f(x): return x * k\ndef g(x): return f(x) + 1\nclass P:\n    def m(self, x): return g(x)")
+    notebook.ok("%%parallel for h in [f, g, P().m, lambda x: len([x, k])] -> r\nh(2)")
+    assert notebook.live["r"] == [6, 7, 7, 2]
+
+
 def test_a_change_in_a_later_cell_is_seen(notebook):
     notebook.ok("data = [1]")
     notebook.ok("%%parallel for i in [0] -> a\nsum(data)")
