@@ -1,7 +1,8 @@
 """Runs every check and every test, also after one has failed, and prints one summary: what `make test` and CI run.
 
-Order: what takes seconds first (ruff, mypy), then pytest, in two processes at a time where there is no argument: what
-starts real kernels and a browser mostly waits, and the rest mostly computes. Before that, as root on a system with apt,
+Order: what takes seconds first (ruff, mypy), then pytest, in three processes at a time where there is no argument: what
+starts real kernels and a browser mostly waits, what forks the process of its test at every step should find it small,
+and the rest mostly computes. Before that, as root on a system with apt,
 the packages that some tests use are installed where they are missing; otherwise those tests are skipped, and it is said
 which and why.
 """
@@ -23,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {"chromium": "chromium", "redis-server": "redis-server"}
 """Command that the tests look for, and the Debian package that has it."""
 USERS = {"chromium": "tests/browser", "redis-server": "tests of the network tier (planned)"}
+THAT_FORK = ("tests/state",)
 WITH_KERNELS = ("tests/scenarios", "tests/conformance", "tests/browser")
 SLOWEST = ("--durations=25", "--durations-min=2")
 """Says where the time went: a run has to stay far below what CI allows."""
@@ -67,9 +69,10 @@ def suites(arguments: Sequence[str]) -> list[Step]:
         return []
     if arguments:
         return [Step("pytest", _tool("pytest", *arguments), PYTEST_S)]
-    rest = [f"--ignore={folder}" for folder in WITH_KERNELS]
+    rest = [f"--ignore={folder}" for folder in (*WITH_KERNELS, *THAT_FORK)]
     return [
         Step("pytest kernels", _tool("pytest", *SLOWEST, *WITH_KERNELS), PYTEST_S),
+        Step("pytest state", _tool("pytest", *SLOWEST, *THAT_FORK), PYTEST_S),
         Step("pytest others", _tool("pytest", *SLOWEST, *rest), PYTEST_S),
     ]
 
