@@ -29,12 +29,12 @@ _ASSIGNED = re.compile(r"^(?:    )?([A-Za-z_]\w*)\s*(?::[^=\n]+)?=(?!=)", re.MUL
 
 
 class OwnModules:
-    """Those that were imported, looked at once each. `root` is the notebook's folder."""
+    """Those that were imported since this was made, looked at once each. `root` is the notebook's folder."""
 
     def __init__(self, root: str) -> None:
         self._root = os.path.join(os.path.realpath(root), "")
-        self._met = 0
-        self._known: set[str] = set()
+        self._met = len(sys.modules)
+        self._known = set(sys.modules)
 
     def new(self) -> Iterator[tuple[str, str]]:
         """(module, global) for each global that functions change, of modules that were imported since the last time."""
