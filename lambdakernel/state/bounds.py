@@ -102,11 +102,13 @@ class Bounds:
 
     def arm(self) -> None:
         """Code of a value may run from here on, until the commit ends."""
-        if (
-            self.call_s > 0 or self._is_asked
-        ) and self._pid != os.getpid():  # also in a fork, which has no thread but one
+        is_wanted = self.call_s > 0 or self._is_asked
+        if is_wanted and self._pid != os.getpid():  # also in a fork, which has no thread but one
             self._pid, self._asleep = os.getpid(), False
-            _thread.start_new_thread(self._watch, ())  # unknown to `threading`, whose threads the user counts
+            try:
+                _thread.start_new_thread(self._watch, ())  # unknown to `threading`, whose threads the user counts
+            except RuntimeError:  # no memory for one, under a limit that a cell set: the next call tries again
+                self._pid = 0
         elif self._asleep and self._wake.locked():
             self._wake.release()
 

@@ -29,7 +29,7 @@ import pytest
 
 from tests.kernels import Kernel, Result, eventually, running
 
-ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "40"))
+ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "80"))
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 LISTS = ("a", "b", "c")
 NAMES = (*LISTS, "d", "f", "K", "o", "x")

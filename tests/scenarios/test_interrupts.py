@@ -25,10 +25,6 @@ CELLS = {
 }
 
 
-ANSWERS = {"ok", "error", "aborted"}
-"""The last, as from ipykernel, if a request comes just when the one before it was answered with an error."""
-
-
 @pytest.fixture(scope="module", params=["signal", "message"])
 def kernel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     folder = tmp_path_factory.mktemp(request.param)
@@ -161,7 +157,6 @@ def test_interrupts_at_every_moment_leave_no_client_waiting(kernel: Kernel) -> N
         msg_id = kernel.client.send("for _ in range(300): str(_)")
         time.sleep(n % 20 / 4000)
         kernel.manager.interrupt_kernel()
-        assert kernel.client.result(msg_id, 10).status in ANSWERS
-    assert kernel.client.result(kernel.client.send("pass"), 10).status in ANSWERS  # the last interrupt may be its
+        assert kernel.client.result(msg_id, 10).status in {"ok", "error"}
     assert kernel.value("1 + 1") == 2
     assert kernel.worker() == worker

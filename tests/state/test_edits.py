@@ -1,7 +1,7 @@
 """Large values that change a little are stored as edits, and come back from those as what they are.
 
 Thresholds are lowered, so that small graphs are edited as large ones would be. A process runs the cells one after
-another; after each of them a fresh one loads everything and shows it. `LK_FUZZ` sets how many programs (20 by
+another; after each of them a fresh one loads everything and shows it. `LK_FUZZ` sets how many programs (60 by
 default), `LK_FUZZ_SEED` where they start.
 """
 
@@ -20,7 +20,7 @@ from lambdakernel.errors import ValueDamaged
 from lambdakernel.state import edits, flat, graph
 from tests.state.cold import Ran, Worker, with_worker
 
-PROGRAMS = int(os.environ.get("LK_FUZZ", "20"))
+PROGRAMS = int(os.environ.get("LK_FUZZ", "60"))
 SEED = int(os.environ.get("LK_FUZZ_SEED", "1"))
 BATCH = 20
 NAMES = "abcdef"
