@@ -41,6 +41,7 @@
 #include "_graph_check.h"
 #include "_graph_write.h"
 #include "_graph_amend.h"
+#include "_graph_alone.h"
 #include "_graph_edit.h"
 #include "_graph_sets.h"
 

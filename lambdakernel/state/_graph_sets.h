@@ -64,28 +64,30 @@ static int has_same_places(const PySetObject *a, const PySetObject *b)
 }
 
 /* (set, size of its table, places of its elements in the order in which one of `anew` lists them, places of removed
-   ones) */
+   ones); places are 32 bits each, the lowest byte first. */
 static PyObject *places_of_set(PyObject *o, const PySetObject *anew)
 {
     const PySetObject *set = (PySetObject *)o;
-    PyObject *places = PyList_New(0), *removed = PyList_New(0), *found = NULL;
+    Writer places = {0}, removed = {0};
     Places by_element = {0};
-    int failed = places == NULL || removed == NULL;
+    PyObject *found = NULL;
+    int failed = WRITTEN;
     for (Py_ssize_t i = 0; !failed && i <= set->mask; i++) {
         if (is_element(&set->table[i]))
-            failed = set_place(&by_element, set->table[i].key, (uint32_t)i) < 0;
+            failed = set_place(&by_element, set->table[i].key, (uint32_t)i);
         else if (set->table[i].key != NULL)
-            failed = append_new(removed, PyLong_FromSsize_t(i)) < 0;
+            failed = put_bits(&removed, (uint64_t)i, 4);
     }
     for (Py_ssize_t i = 0; !failed && i <= anew->mask; i++)
         if (is_element(&anew->table[i]))
-            failed = append_new(places, PyLong_FromLong((long)place_of(&by_element, anew->table[i].key) - 1)) < 0;
+            failed = put_bits(&places, place_of(&by_element, anew->table[i].key) - 1, 4);
     if (!failed)
-        found = Py_BuildValue("OnOO", o, set->mask + 1, places, removed);
+        found = Py_BuildValue("Ony#y#", o, set->mask + 1, places.n ? places.out : "", (Py_ssize_t)places.n,
+                              removed.n ? removed.out : "", (Py_ssize_t)removed.n);
     PyMem_RawFree(by_element.keys);
     PyMem_RawFree(by_element.places);
-    Py_XDECREF(places);
-    Py_XDECREF(removed);
+    PyMem_RawFree(places.out);
+    PyMem_RawFree(removed.out);
     return found;
 }
 
@@ -140,8 +142,14 @@ static PyObject *snapshot_disordered(Snapshot *s, PyObject *roots)
 
 /* -- back */
 
+static Py_ssize_t nth_place(const char *places, Py_ssize_t n)
+{
+    const unsigned char *at = (const unsigned char *)places + 4 * n;
+    return (Py_ssize_t)(at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24);
+}
+
 /* A table with the elements of `set` at `places`; NULL if they do not fit, or with an exception. */
-static setentry *arranged_table(const PySetObject *set, Py_ssize_t size, PyObject *places, PyObject *removed)
+static setentry *arranged_table(const PySetObject *set, Py_ssize_t size, const char *places, const char *removed, Py_ssize_t nremoved)
 {
     PyObject *dummy = removed_element();
     setentry *table = dummy != NULL ? PyMem_Calloc((size_t)size, sizeof *table) : NULL;
@@ -151,15 +159,15 @@ static setentry *arranged_table(const PySetObject *set, Py_ssize_t size, PyObjec
         return NULL;
     }
     int fits = 1;
-    for (Py_ssize_t k = 0, i = 0; fits && k < set->used + PyList_GET_SIZE(removed); k++) {
-        Py_ssize_t at = PyLong_AsSsize_t(k < set->used ? PyList_GET_ITEM(places, k) : PyList_GET_ITEM(removed, k - set->used));
-        fits = at >= 0 && at < size && table[at].key == NULL;
+    for (Py_ssize_t k = 0, i = 0; fits && k < set->used + nremoved; k++) {
+        Py_ssize_t at = k < set->used ? nth_place(places, k) : nth_place(removed, k - set->used);
+        fits = at < size && table[at].key == NULL;
         while (k < set->used && !is_element(&set->table[i]))
             i++;
         if (fits)
             table[at] = k < set->used ? set->table[i++] : (setentry){dummy, -1};
     }
-    if (fits && !PyErr_Occurred())
+    if (fits)
         return table;
     PyMem_Free(table);
     return NULL;
@@ -192,19 +200,20 @@ static int finds_all(PySetObject *set)
    not, it is as it was: their hashes are others here. */
 static PyObject *arrange(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *o, *places, *removed;
-    Py_ssize_t size;
-    if (!PyArg_ParseTuple(args, "OnO!O!:arrange", &o, &size, &PyList_Type, &places, &PyList_Type, &removed))
+    PyObject *o;
+    const char *places, *removed;
+    Py_ssize_t size, nplaces, nremoved;
+    if (!PyArg_ParseTuple(args, "Ony#y#:arrange", &o, &size, &places, &nplaces, &removed, &nremoved))
         return NULL;
     if (!PyAnySet_CheckExact(o))
         Py_RETURN_FALSE;
     PySetObject *set = (PySetObject *)o;
-    Py_ssize_t fill = PyList_GET_SIZE(places) + PyList_GET_SIZE(removed);
-    int fits = PyList_GET_SIZE(places) == set->used && size >= PySet_MINSIZE && !(size & (size - 1))
+    Py_ssize_t fill = (nplaces + nremoved) / 4;
+    int fits = nplaces == 4 * set->used && nremoved % 4 == 0 && size >= PySet_MINSIZE && !(size & (size - 1))
                && size <= UINT32_MAX && fill < size;
     for (Py_ssize_t i = 0; fits && i <= set->mask; i++)
         fits = !is_element(&set->table[i]) || has_same_hash_everywhere(set->table[i].key, 0);
-    setentry *table = fits ? arranged_table(set, size, places, removed) : NULL;
+    setentry *table = fits ? arranged_table(set, size, places, removed, nremoved / 4) : NULL;
     if (table == NULL)
         return PyErr_Occurred() ? NULL : PyBool_FromLong(0);
     PySetObject before = *set;

@@ -74,13 +74,19 @@ static inline int put_op(Writer *w, char op)
     return put(w, &op, 1);
 }
 
-/* An opcode and `n` bytes of a number, the lowest first. */
+/* `n` bytes of a number, the lowest first. */
+static int put_bits(Writer *w, uint64_t value, size_t n)
+{
+    char bytes[8];
+    for (size_t i = 0; i < n; i++)
+        bytes[i] = (char)(value >> 8 * i);
+    return put(w, bytes, n);
+}
+
 static int put_number(Writer *w, char op, uint64_t value, size_t n)
 {
-    char bytes[9] = {op};
-    for (size_t i = 0; i < n; i++)
-        bytes[1 + i] = (char)(value >> 8 * i);
-    return put(w, bytes, 1 + n);
+    int failed = put_op(w, op);
+    return failed ? failed : put_bits(w, value, n);
 }
 
 static int put_place(Writer *w, uint32_t place)

@@ -82,7 +82,7 @@ def advance(
     return taken[0], _difference(taken[1]) if taken[1] is not None else None
 
 
-def arrange(obj: Any, size: int, places: list[int], removed: list[int]) -> bool:
+def arrange(obj: Any, size: int, places: bytes, removed: bytes) -> bool:
     """Put the elements of a set that was just loaded where they were (see `Places`); False if they cannot be there, or
     without the extension. Runs no code of theirs."""
     return native_arrange is not None and FAST and native_arrange(obj, size, places, removed)

@@ -54,9 +54,9 @@ class Difference(NamedTuple):
     shared_gone: list[int]
 
 
-Places = tuple[Any, int, list[int], list[int]]
+Places = tuple[Any, int, bytes, bytes]
 """Of a set: itself, the size of its table, where its elements are in that if they were just added in the order in which
-it lists them, and where others were removed."""
+it lists them, and where others were removed: 32 bits each, the lowest byte first."""
 
 
 class ComparableSnapshot(Snapshot, Protocol):

@@ -835,6 +835,22 @@ def test_without_a_compiler_nothing_is_built_and_nothing_is_left(
 # -- leaks
 
 
+def grown(one: Callable[[], object], rounds: int) -> int:
+    """Bytes that are traced more after `rounds` calls than before."""
+    tracemalloc.start()
+    try:
+        for _ in range(50):
+            one()
+        gc.collect()
+        start = tracemalloc.get_traced_memory()[0]
+        for _ in range(rounds):
+            one()
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0] - start
+    finally:
+        tracemalloc.stop()
+
+
 def test_nothing_leaks_in_a_thousand_rounds(take: Take) -> None:
     live = namespace_with("[P(a=[1, 2]), {'k': S(3), 4: (5, 'six')}, counter(), I(7), bytearray(8)]")
     opaque, big = [live["x"], iter([])], list(range(500))
@@ -854,17 +870,5 @@ def test_nothing_leaks_in_a_thousand_rounds(take: Take) -> None:
             take([live["x"]], live, lambda obj: 1 // 0)
 
     counts = [sys.getrefcount(o) for o in (live["P"], live["I"], live["counter"].__code__)]
-    tracemalloc.start()
-    try:
-        for _ in range(50):
-            one()
-        gc.collect()
-        start = tracemalloc.get_traced_memory()[0]
-        for _ in range(1000):
-            one()
-        gc.collect()
-        grown = tracemalloc.get_traced_memory()[0] - start
-    finally:
-        tracemalloc.stop()
-    assert grown < 20_000
+    assert grown(one, 1000) < 20_000
     assert [sys.getrefcount(o) for o in (live["P"], live["I"], live["counter"].__code__)] == counts

@@ -78,16 +78,22 @@ def test_a_set_of_objects_is_left_alone() -> None:
     assert orders.of(look, [value]) == []
 
 
+def places(*where: int) -> bytes:
+    return b"".join(each.to_bytes(4, "little") for each in where)
+
+
 BAD: dict[str, tuple[Any, ...]] = {
-    "no set": ([1], 8, [1], []),
-    "another length": ({1, 2}, 8, [1], []),
-    "a size that is none": ({1}, 12, [1], []),
-    "a negative place": ({1}, 8, [-1], []),
-    "a place outside": ({1}, 8, [8], []),
-    "one place twice": ({1, 2}, 8, [1, 1], []),
-    "a place that was removed": ({1}, 8, [1], [1]),
-    "places where nothing is found": ({1, 2}, 16, [14, 15], []),
-    "a full table": ({1}, 8, [1], [0, 2, 3, 4, 5, 6, 7]),
+    "no set": ([1], 8, places(1), b""),
+    "another length": ({1, 2}, 8, places(1), b""),
+    "half a place": ({1}, 8, places(1)[:3], b""),
+    "half a place that was removed": ({1}, 8, places(1), b"\0\0"),
+    "a size that is none": ({1}, 12, places(1), b""),
+    "a place outside": ({1}, 8, places(8), b""),
+    "a place far outside": ({1}, 8, places(2**32 - 1), b""),
+    "one place twice": ({1, 2}, 8, places(1, 1), b""),
+    "a place that was removed": ({1}, 8, places(1), places(1)),
+    "places where nothing is found": ({1, 2}, 16, places(14, 15), b""),
+    "a full table": ({1}, 8, places(1), places(0, 2, 3, 4, 5, 6, 7)),
 }
 
 
@@ -100,9 +106,9 @@ def test_places_that_do_not_fit_change_nothing(what: str) -> None:
     assert all(element in value for element in before)
 
 
-def test_places_that_are_no_numbers_are_refused() -> None:
+def test_places_that_are_no_bytes_are_refused() -> None:
     with pytest.raises(TypeError):
-        graph.arrange({1}, 8, ["x"], [])  # type: ignore[list-item]
+        graph.arrange({1}, 8, "x", b"")  # type: ignore[arg-type]
 
 
 def test_fuzz_under_a_debugging_allocator() -> None:

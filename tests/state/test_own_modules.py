@@ -43,18 +43,21 @@ def test_a_global_that_functions_change_is_found(what: str) -> None:
 
 def test_modules_beside_the_notebook_are_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "lk_own_a.py").write_text("n = 0\ndef f():\n    global n\n    n += 1\n")
-    (tmp_path / "site-packages").mkdir()
-    (tmp_path / "site-packages" / "lk_own_b.py").write_text("n = 0\ndef f():\n    global n\n    n += 1\n")
+    (tmp_path / "lk_own_p").mkdir()
+    (tmp_path / "lk_own_p" / "__init__.py").write_text("seen = []\ndef f(x): seen.append(x)\n")
+    (tmp_path / "env" / "lib").mkdir(parents=True)  # as an environment in the notebook's folder, or above it a Python
+    (tmp_path / "env" / "lib" / "lk_own_b.py").write_text("n = 0\ndef f():\n    global n\n    n += 1\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+    monkeypatch.syspath_prepend(tmp_path / "env" / "lib")
     own = OwnModules(str(tmp_path))
     assert list(own.new()) == []
     try:
-        __import__("lk_own_a"), __import__("lk_own_b")
-        assert list(own.new()) == [("lk_own_a", "n")]
+        __import__("lk_own_a"), __import__("lk_own_b"), __import__("lk_own_p")
+        assert list(own.new()) == [("lk_own_a", "n"), ("lk_own_p", "seen")]
         assert list(own.new()) == []
     finally:
-        sys.modules.pop("lk_own_a"), sys.modules.pop("lk_own_b")
+        for name in ("lk_own_a", "lk_own_b", "lk_own_p"):
+            sys.modules.pop(name, None)
 
 
 def test_state_of_an_own_module_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

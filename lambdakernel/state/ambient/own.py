@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterator
 from types import ModuleType
 
-_NOT_OWN = ("site-packages", "dist-packages")
 _OURS = ("lambdakernel", "kvs")
 _MOST_BYTES = 1 << 20
 """Of a source that is looked at."""
@@ -29,10 +28,11 @@ _ASSIGNED = re.compile(r"^(?:    )?([A-Za-z_]\w*)\s*(?::[^=\n]+)?=(?!=)", re.MUL
 
 
 class OwnModules:
-    """Those that were imported since this was made, looked at once each. `root` is the notebook's folder."""
+    """Those that lie in `root`, the notebook's folder, under the name by which they were imported since this was made;
+    looked at once each. So nothing of an environment is one that lies below that folder."""
 
     def __init__(self, root: str) -> None:
-        self._root = os.path.join(os.path.realpath(root), "")
+        self._root = os.path.realpath(root)
         self._met = len(sys.modules)
         self._known = set(sys.modules)
 
@@ -41,20 +41,21 @@ class OwnModules:
         if len(sys.modules) == self._met:
             return
         self._met = len(sys.modules)
-        for name, module in list(sys.modules.items()):
-            if name not in self._known and (origin := self._origin(name, module)):
-                self._known.add(name)
+        for name in [name for name in sys.modules if name not in self._known]:
+            self._known.add(name)
+            if origin := self._origin(name):
                 for each in sorted(changed_globals(_source(origin))):
                     yield name, each
 
-    def _origin(self, name: str, module: object) -> str:
+    def _origin(self, name: str) -> str:
         """The file of one's own module; empty for any other."""
+        module = sys.modules.get(name)
         spec = getattr(module, "__spec__", None) if type(module) is ModuleType else None
         origin = getattr(spec, "origin", None)
-        if type(origin) is not str or not origin.endswith(".py") or name.partition(".")[0] in _OURS:
+        if type(origin) is not str or name.partition(".")[0] in _OURS:
             return ""
-        is_here = origin.startswith(self._root) and not origin.startswith(os.path.join(sys.prefix, ""))
-        return origin if is_here and not any(part in origin for part in _NOT_OWN) else ""
+        stem = os.path.join(self._root, *name.split("."))
+        return origin if origin in (f"{stem}.py", os.path.join(stem, "__init__.py")) else ""
 
 
 def _source(path: str) -> str:
