@@ -1,6 +1,6 @@
 """Objects to bytes and back: a namespace that lives in one process and is kept in a store."""
 
-from lambdakernel.state.ambient import Ambient, Backend, Finalizers, HandMade, Held, default_ambient
+from lambdakernel.state.ambient import Ambient, Backend, Finalizers, Held, default_ambient
 from lambdakernel.state.bounds import Bounds
 from lambdakernel.state.cells import Attached, Cell, Committed, EpochInfo, NameRow, Note, Resident
 from lambdakernel.state.codec import Dump
@@ -20,7 +20,6 @@ __all__ = [
     "EpochInfo",
     "Finalizers",
     "Findings",
-    "HandMade",
     "Held",
     "NameRow",
     "Namespace",

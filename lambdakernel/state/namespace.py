@@ -63,7 +63,7 @@ class Namespace:
         self._bounds = bounds or Bounds()
         self._replica = replica
         self._worker = worker
-        items = tuple(default_ambient() if ambient is None else ambient)
+        items = tuple(default_ambient(live) if ambient is None else ambient)
         originals = next((item.originals for item in items if isinstance(item, Patches)), None)
         self._book = ClassBook(fixtures or Fixtures(of_python()), originals)
         self._bindings = Bindings(live, ignore)

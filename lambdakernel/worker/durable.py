@@ -33,7 +33,6 @@ from lambdakernel.state import (
     Committed,
     Finalizers,
     Findings,
-    HandMade,
     Namespace,
     default_ambient,
 )
@@ -96,9 +95,9 @@ class Durable:
             last_error, cleared = LastError(), ClearedInputs(shell)
             ours = (
                 LoadedExtensions(shell), AutoReload(shell), *customs_of(shell), last_error, cleared, Kept(shell),
-                Finalizers(shell.user_ns), HandMade(shell.user_ns),
+                Finalizers(shell.user_ns),
             )  # fmt: skip
-            ambient = (*default_ambient(self.backend), *ours)
+            ambient = (*default_ambient(shell.user_ns, self.backend), *ours)
             namespace = Namespace(
                 shell.user_ns, opened.replica, ignore=self._ignored, worker=worker, ambient=ambient,
                 fixtures=fixtures_of(shell),

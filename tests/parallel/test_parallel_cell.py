@@ -51,6 +51,15 @@ def test_what_functions_among_the_items_use_is_there(notebook):
     assert notebook.live["r"] == [6, 7, 7, 2]
 
 
+def test_a_module_made_by_hand_can_be_imported(notebook):
+    notebook.ok("import sys, types\nmade = sys.modules['lk_made'] = types.ModuleType('lk_made')\nmade.v = [4]")
+    try:
+        notebook.ok("%%parallel for i in [1, 2] -> r\nimport lk_made\nlk_made.v[0] + i")
+        assert notebook.live["r"] == [5, 6]
+    finally:
+        notebook.ok("del sys.modules['lk_made']")
+
+
 def test_a_change_in_a_later_cell_is_seen(notebook):
     notebook.ok("data = [1]")
     notebook.ok("%%parallel for i in [0] -> a\nsum(data)")

@@ -224,7 +224,7 @@ def test_another_epoch_brings_its_own(tmp_path: Path) -> None:
 def test_looking_imports_nothing() -> None:
     code = """import sys
 from lambdakernel.state.ambient import default_ambient
-items = default_ambient()
+items = default_ambient({})
 before = set(sys.modules)
 for item in items: item.capture()
 assert not {"numpy", "pandas", "matplotlib"} & set(sys.modules), "imported"

@@ -8,6 +8,8 @@ the namespace, so that it shares with the variables what it shared before.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from lambdakernel.state.ambient.base import Ambient, AmbientState
 from lambdakernel.state.ambient.figures import Backend, Figures
@@ -40,7 +42,6 @@ __all__ = [
     "AmbientState",
     "Backend",
     "Finalizers",
-    "HandMade",
     "Held",
     "HeldState",
     "Patches",
@@ -50,13 +51,14 @@ __all__ = [
 ]
 
 
-def default_ambient(backend: Backend | None = None) -> tuple[Ambient | Held, ...]:
-    """One of each; what cells will have changed is told by what is so now. `backend`: who shows figures asks it to."""
+def default_ambient(live: Mapping[str, Any], backend: Backend | None = None) -> tuple[Ambient | Held, ...]:
+    """One of each; what cells will have changed is told by what is so now. `live`: the notebook's names; `backend`: who
+    shows figures asks it to."""
     patches = Patches()
     return (
         WorkingDirectory(), Environment(os.environ), TimeZone(), Interpreter(), ImportPath(), Randomness(),
         NumpyRandomness(), DecimalContext(),
         RecursionLimit(), CreationMask(), Locale(), LoggingSwitches(), PlotSettings(), backend or Backend(),
         Arguments(), WarningFilters(), Signals(), Loggers(), NumpyOptions(), PandasOptions(), Figures(),
-        Places(patches), patches, PandasClasses(), ColorMaps(), Reducers(),
+        Places(patches), patches, PandasClasses(), ColorMaps(), Reducers(), HandMade(live),
     )  # fmt: skip
