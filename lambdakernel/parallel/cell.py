@@ -302,6 +302,7 @@ def _job(where: Where, begun: Begun, moment: str) -> Job:
         names=prepared.header.names,
         finals=tuple(c.name for c in prepared.collects if isinstance(c, Final)),
         seeds=_seeds(),
+        import_path=tuple(path for path in sys.path if isinstance(path, str)),
         fan=os.urandom(6).hex(),
         memory_nbytes=prepared.header.options.memory_nbytes,
         moment=moment,

@@ -30,6 +30,8 @@ class Job(NamedTuple):
     """Those of `names` whose final value is collected; the others take the last expression's."""
     seeds: dict[str, int]
     """Of `random` and, where it is used, of `numpy`: drawn from the notebook's own generators."""
+    import_path: tuple[str, ...]
+    """Where the notebook's worker finds modules (`sys.path`)."""
     fan: str = ""
     """Names the fan-out, among all that ever were."""
     memory_nbytes: int | None = None

@@ -124,6 +124,7 @@ def _attempt(job: Job, item: int, index: int, line: Line) -> tuple[str, int]:
 def _work(job: Job, item: int, index: int, cells: dict[str, str], line: Line) -> int:
     tree = ast.parse(job.body, job.filename)
     live = _main_module().__dict__
+    sys.path[:] = job.import_path
     session = TaskSession(job.store, job.session, live, job.moment)
     if session.epoch != job.epoch:
         raise StaleTask("the notebook was restarted while this task began. Run the cell again.")

@@ -51,6 +51,18 @@ def test_what_functions_among_the_items_use_is_there(notebook):
     assert notebook.live["r"] == [6, 7, 7, 2]
 
 
+def test_modules_beside_the_notebook_are_found(notebook, tmp_path, monkeypatch):
+    (tmp_path / "lk_beside.py").write_text("def f(x): return x + 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    notebook.ok("%%parallel for i in [1, 2] -> r\nimport lk_beside\nlk_beside.f(i)")
+    notebook.ok("import lk_beside")
+    try:
+        notebook.ok("%%parallel for f in [lk_beside.f, lk_beside.f] -> s\nf(1), lk_beside.f(2)")
+    finally:
+        notebook.ok("import sys; sys.modules.pop('lk_beside')")
+    assert (notebook.live["r"], notebook.live["s"]) == ([2, 3], [(2, 3), (2, 3)])
+
+
 def test_a_module_made_by_hand_can_be_imported(notebook):
     notebook.ok("import sys, types\nmade = sys.modules['lk_made'] = types.ModuleType('lk_made')\nmade.v = [4]")
     try:
