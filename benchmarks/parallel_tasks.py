@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class Sizes:
     nbytes: int
 
 
-class Pool:
+class Pool(ABC):
     """One peer: a pool of two workers with `submit(f, *args)` and `map`."""
 
     module = ""
@@ -72,8 +73,9 @@ class Pool:
     def __init__(self) -> None:
         self.executor: Any = self.start()
 
+    @abstractmethod
     def start(self) -> Any:
-        raise NotImplementedError
+        """The peer's own pool, running."""
 
     def close(self) -> None:
         self.executor.shutdown()

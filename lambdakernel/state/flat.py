@@ -5,7 +5,7 @@ Theory of operation
   referred to by that. It takes a part of the time of a pickler (`benchmarks/object_graph.py`), recurses nowhere, and
   knows each object's number.
 - That is right for what a pickler would write as the same: built-in containers, numbers and texts, and instances that
-  are their class and their `__dict__`, where no code of theirs runs at a load. The encoder is asked about each class.
+  are their class, `__dict__` and slots, where no code of theirs runs at a load. The encoder is asked about each class.
 - Classes and other immutable values are in a pickle of the encoder's own, which comes first: what it wrote stays in the
   memo of the load, and is taken from the stack. So a load sees one pickle, and needs nothing else.
 """
@@ -123,5 +123,5 @@ def _begin(needs: tuple[list[Any], list[Any]], live: dict[str, Any], book: Class
 
 
 def _is_flat(encoder: Encoder, sample: Any) -> bool:
-    """Whether instances of this class are stored as it and their `__dict__`, and may be empty for a while."""
+    """Whether instances of this class are stored as it, `__dict__` and slots, and may be empty for a while."""
     return deep.may_be_empty(type(sample)) and encoder.is_plain(sample)
