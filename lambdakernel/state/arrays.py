@@ -1,8 +1,7 @@
-"""Arrays and frames to bytes and back: buffers out of band, views on their base, frames by value.
+"""Arrays to bytes and back: buffers out of band, views on their base.
 
-numpy and pandas are looked at only if the user imported them. An array that looks into another's memory travels as a
-view of it, so that writing through one still shows in the other. A frame's blocks travel by value: pandas' copies are
-lazy and count on memory that nobody else shares.
+numpy is looked at only if the user imported it. An array that looks into another's memory travels as a view of it, so
+that writing through one still shows in the other.
 """
 
 from __future__ import annotations
@@ -108,8 +107,13 @@ def array_of(buffer: Any, dtype: Any, shape: tuple[int, ...], order: str, writea
 
 def view_of(owner: Any, dtype: Any, shape: Any, strides: Any, offset: int, writeable: bool) -> Any:
     np = sys.modules["numpy"]
+    is_locked = writeable and not isinstance(owner, bytearray) and not owner.flags.writeable
+    if is_locked:  # this view is not, and stays so
+        owner.flags.writeable = True
     flat = owner if isinstance(owner, bytearray) else owner.ravel(order="K").view("u1")
     view = np.ndarray(shape, dtype, buffer=flat, offset=offset, strides=strides)
+    if is_locked:
+        owner.flags.writeable = False
     if not writeable:
         view.flags.writeable = False
     return view
@@ -143,21 +147,9 @@ def object_view_of(owner: Any, first: int, shape: Any, strides: Any, writeable: 
 
 
 class ByValue:
-    """Wraps an array whose memory must not be shared after a move."""
+    """Wraps an array whose memory is not shared after a move: nobody else looks into it."""
 
     __slots__ = ("array",)
 
     def __init__(self, array: Any) -> None:
         self.array = array
-
-
-def block_type() -> Any:
-    """The type of the pieces of a pandas frame, if pandas is there."""
-    internals = sys.modules.get("pandas._libs.internals")
-    return getattr(internals, "Block", None)
-
-
-def reduce_block(block: Any) -> tuple[Any, ...]:
-    """As pandas reduces it, with its values by value."""
-    make, (values, *rest) = block.__reduce__()[:2]
-    return (make, (ByValue(values) if is_plain_array(values) else values, *rest))

@@ -23,15 +23,14 @@ from lambdakernel.state import attempts, bounds, hooks, reach
 from lambdakernel.state.arrays import (
     ByValue,
     Owners,
-    block_type,
     is_object_array,
     is_plain_array,
     reduce_array,
-    reduce_block,
     reduce_by_value,
     reduce_object_array,
 )
 from lambdakernel.state.bases import Base
+from lambdakernel.state.blocks import Blocks
 from lambdakernel.state.caches import CACHE, entries_of, reduce_lru_cache
 from lambdakernel.state.classes import (
     ClassBook,
@@ -116,7 +115,7 @@ class Encoder(cp.Pickler):
         self._marker = LiveNamespace()
         self._markers: dict[int, object] = {}
         self._owners = Owners()
-        self._block = block_type()
+        self._blocks = Blocks()
         self._fixtures, self._of_modules = book.fixtures, book.of_modules
         self._originals = book.originals.names
         self.fixtures: list[object] = []
@@ -165,8 +164,8 @@ class Encoder(cp.Pickler):
             return reduce_object_array(obj)
         if kind is ByValue:
             return reduce_by_value(obj.array)
-        if self._block is not None and issubclass(kind, self._block):
-            return reduce_block(obj)
+        if (part := self._blocks.reduce(obj)) is not None:
+            return part
         if kind in self._fixtures.kinds and (name := self._fixtures.name_of(obj)):
             self.fixtures.append(obj)
             return (hooks.fixture, (name,))

@@ -37,9 +37,8 @@ def frame_token(obj: Any, mark: Mark) -> tuple[object, set[int]] | None:
             ids.add(id(obj.axes))
             return (*_blocks(obj.blocks, mark, ids), *(_axis(axis, mark, ids) for axis in obj.axes)), ids
         if kind.__name__ in _BLOCKS:  # of a series, whose values are pickled as any array
-            ids.update(map(id, (obj.values, *owners(obj.values))))
             return tuple(_blocks((obj,), mark, ids)), ids
-        if kind is _kind("pandas._libs.internals", "BlockValuesRefs"):  # who else looks at a block: it is not pickled
+        if kind is _kind("pandas._libs.internals", "BlockValuesRefs"):  # who else looks at a block: it is pickled empty
             return (), ids
         if kind.__name__ == "StringArray":
             return _texts(obj, ids), ids
@@ -57,10 +56,11 @@ def _blocks(blocks: tuple[Any, ...], mark: Mark, ids: set[int]) -> Iterator[obje
     for block in blocks:
         if type(block) not in kinds:
             raise _Unknown
-        ids.add(id(block))
+        note = getattr(block, "refs", block)
+        ids.update(map(id, (block, note, block.values, *owners(block.values))))
         places = block.mgr_locs.indexer
         where = (places.start, places.stop, places.step) if type(places) is slice else places.tobytes()
-        yield (id(block), block.ndim, where, _numbers(block.values, mark))
+        yield (id(block), id(note), block.ndim, where, _numbers(block.values, mark))
 
 
 def _numbers(array: Any, mark: Mark) -> object:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.scenarios.parity.program import program
-from tests.scenarios.parity.reasons import SHARED_FRAME
 
 PROGRAMS = (
     program("task that ends in a later cell", """
@@ -95,7 +94,7 @@ PROGRAMS = (
         values[0] = 50
         # %%
         print(frame["v"].tolist(), np.shares_memory(frame["v"].to_numpy(), values))
-    """, known=SHARED_FRAME),
+    """),
     program("groups and windows kept", """
         import pandas as pd
         frame = pd.DataFrame({"k": list("aabb"), "v": [1, 2, 3, 4]})
