@@ -22,6 +22,7 @@ from cloudpickle import cloudpickle as cp
 
 from lambdakernel.state.fixtures import Fixtures, OfModules, Originals
 from lambdakernel.state.hooks import make_class, make_enum
+from lambdakernel.state.imported import is_by_name
 
 _MEMBERS = " members"
 """Key under which an enumeration's state has its members' attributes; no class attribute has such a name."""
@@ -63,7 +64,7 @@ def is_notebook_class(cls: type) -> bool:
     """Whether `cls` cannot be imported where it is loaded, so that its definition must travel."""
     if cls.__module__ == "builtins":
         return False
-    return not cp._should_pickle_by_reference(cls)
+    return not is_by_name(cls)
 
 
 def reduce_class(cls: type, uid: str) -> tuple[Any, ...]:

@@ -40,11 +40,13 @@ from lambdakernel.state.classes import (
     reduce_class,
     reduce_without_new,
 )
+from lambdakernel.state.derived import reduce_derived
 from lambdakernel.state.dicts import answers_any_name, reduce_with_dict, reduce_with_fill
 from lambdakernel.state.exceptions import reduce_exception
 from lambdakernel.state.finished import reduce_finished
 from lambdakernel.state.fixtures import KEPT_ELSEWHERE, ORIGINAL, has_no_content, has_plain_content
 from lambdakernel.state.functions import LiveNamespace, marker_for, reduce_function, reduce_module, value_of_module
+from lambdakernel.state.imported import is_by_name
 from lambdakernel.state.registers import reducer_for
 from lambdakernel.state.sharing import Memo
 from lambdakernel.state.snapshots import ComparableSnapshot
@@ -164,7 +166,7 @@ class Encoder(cp.Pickler):
             return reduce_object_array(obj)
         if kind is ByValue:
             return reduce_by_value(obj.array)
-        if (part := self._blocks.reduce(obj)) is not None:
+        if (part := self._blocks.reduce(obj) or reduce_derived(obj, self._owners)) is not None:
             return part
         if kind in self._fixtures.kinds and (name := self._fixtures.name_of(obj)):
             self.fixtures.append(obj)
@@ -216,7 +218,7 @@ class Encoder(cp.Pickler):
     def _function(self, function: types.FunctionType) -> Any:
         globals_ = function.__globals__
         if globals_ is not self._live:
-            if cp._should_pickle_by_reference(function):
+            if is_by_name(function):
                 return NotImplemented
             marker = self._markers.get(id(globals_)) or self._markers.setdefault(id(globals_), marker_for(globals_))
             return reduce_function(function, marker)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import types
 from typing import Any
+
+from cloudpickle import cloudpickle as cp
 
 dict_of_module: Any = types.ModuleType.__dict__["__dict__"].__get__  # type: ignore[index]
 _mro_of: Any = type.__dict__["__mro__"].__get__
@@ -42,3 +45,18 @@ def is_of_process(obj: object) -> bool:
         return False
     owner = obj.__self__  # type: ignore[attr-defined]
     return owner is None or is_under(type(owner), types.ModuleType) or is_under(type(owner), type)
+
+
+def is_by_name(obj: Any) -> bool:
+    """Whether a class or function is found where its module and name say, so that those stand for it.
+
+    A library may name a module of its own that nothing imported so far (`numpy.rec` for `numpy.recarray`): it is
+    imported here, as it would be where the name is read.
+    """
+    name = getattr(obj, "__module__", None)
+    if type(name) is str and name not in sys.modules and name.partition(".")[0] in sys.modules:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            return False
+    return bool(cp._should_pickle_by_reference(obj))

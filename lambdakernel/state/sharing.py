@@ -61,7 +61,7 @@ def _sharing(kind: type) -> _Sharing:
         return _Sharing.MODULE
     if issubclass(kind, types.FunctionType):
         return _Sharing.FUNCTION
-    return _Sharing.ARRAY if np is not None and kind is np.ndarray else _Sharing.PLAIN
+    return _Sharing.ARRAY if np is not None and issubclass(kind, np.ndarray) else _Sharing.PLAIN
 
 
 def _count_of_temporary() -> int:

@@ -94,6 +94,47 @@ PROGRAMS = (
         # %%
         print(m.mean(), m.filled(-1), m.mask)
     """),
+    program("records, masks and matrices that share memory", """
+        import numpy as np
+        table = np.zeros(3, dtype=[("n", "i4"), ("v", "f8")]); records = table.view(np.recarray)
+        values = np.arange(4.0); masked = np.ma.array(values, mask=[0, 1, 0, 0])
+        square = np.asmatrix(values.reshape(2, 2))
+        # %%
+        records.v[1] = 5; masked[0] = 7; square[1, 1] = -1
+        # %%
+        table["n"] = [3, 2, 1]; values[2] = 50; print(table, records.n, values, masked, square)
+        # %%
+        print(type(records) is np.recarray, records[["v"]].tolist(), np.shares_memory(square, masked.data))
+    """),
+    program("a subclass with attributes", """
+        import numpy as np
+        class Signal(np.ndarray):
+            def __array_finalize__(self, source): self.rate = getattr(source, "rate", 1)
+        raw = np.arange(3.0); signal = raw.view(Signal); signal.rate = 44_100; half = signal[1:]
+        # %%
+        half[0] = 9; half.rate = 22_050
+        # %%
+        print(raw, signal, signal.rate, half.rate, type(half * 2).__name__, (half * 2).rate)
+    """),
+    program("an array mapped from a file", """
+        import numpy as np
+        mapped = np.memmap("data.bin", "i4", "w+", shape=(2, 3)); row = mapped[1]
+        # %%
+        row[2] = 7; mapped[0, 0] = 1
+        # %%
+        print(mapped.tolist(), row.tolist(), np.fromfile("data.bin", "i4"), type(row).__name__, mapped.mode)
+        # %%
+        np.asarray(mapped)[0, 1] = 5; print(np.fromfile("data.bin", "i4"), mapped.sum(), np.shares_memory(row, mapped))
+    """),
+    program("arrays over buffers that are none", """
+        import array, numpy as np
+        held = array.array("d", [1, 2, 3]); seen = np.frombuffer(held)
+        raw = bytearray(8); whole = np.frombuffer(raw, "i8")
+        # %%
+        held[0] = 9; whole[0] = 258
+        # %%
+        seen[1] = 4; raw[7] = 1; print(held, seen, raw, whole)
+    """),
     program("function that writes into a global array", """
         import numpy as np
         grid = np.zeros((4, 4), dtype=int)
