@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from lambdakernel.executors import wire
-from lambdakernel.parallel.memory import Held, held
+from lambdakernel.parallel.memory import Held, cpu_seconds, held
 from lambdakernel.parallel.output import Output
 from lambdakernel.parallel.parcels import ParcelDamaged, unpack
 from lambdakernel.parallel.results import Outcome, Raised, Returned
@@ -25,7 +25,10 @@ _LAST_CHUNKS = 32
 class Running(msgspec.Struct):
     """See the module. Owns its descriptors."""
 
+    id: int
+    """Of this attempt, among all of the fan-out."""
     index: int
+    """Of its task."""
     attempt: int
     """From 1."""
     end: socket.socket
@@ -48,6 +51,10 @@ class Running(msgspec.Struct):
     """Memory that it had when its body began; told where there is a limit."""
     now: Held = Held()
     """Memory when it was last looked at."""
+    began: float = float("inf")
+    """When its process was there."""
+    cpu_s: float = 0.0
+    """Seconds of processors that it has taken, as it said, or when it was last looked at."""
     ended_for: str = ""
     """Why we ended it."""
     ended_pipes: set[int] = msgspec.field(default_factory=set)
@@ -68,8 +75,9 @@ class Running(msgspec.Struct):
         self.watch = os.pidfd_open(pid)
 
     def look(self) -> None:
-        """See how much memory it holds."""
-        self.now = held(self.pid) if self.pid else self.now
+        """See how much memory it holds, and what it has computed."""
+        if self.pid:
+            self.now, self.cpu_s = held(self.pid), max(self.cpu_s, cpu_seconds(self.pid))
 
     def close(self) -> None:
         self.end.close()
@@ -135,9 +143,13 @@ class Running(msgspec.Struct):
                 self.body = held(self.pid)
             case {"said": "joins" | "caught up"} if self.joins is not None:
                 self.refused = self.joins(message, fds) or self.refused
-            case {"said": _} if self.refused:
+            case {"said": "gives up", "what": what}:
+                self.ended_for = f"gave up its second attempt, which was about to act outside ({what})"
+            case {"said": _, "cpu_s": float(cpu_s)} if self.refused:
+                self.cpu_s = cpu_s
                 self.outcome = Raised("BadJoins", self.refused, "")
-            case {"said": said}:
+            case {"said": said, "cpu_s": float(cpu_s)}:
+                self.cpu_s = cpu_s
                 self.outcome = _outcome(str(said), fds)
 
     def _answer(self) -> None:
@@ -146,6 +158,14 @@ class Running(msgspec.Struct):
             wire.send(self.end, {"heard": True})
         except wire.PeerGone:  # its end is among the next events
             return
+
+
+def kill(pid: int) -> None:
+    """End a process of a task; one that is gone is no error."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
 
 
 def _display(fds: tuple[int, ...]) -> Display:
