@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 
 import msgspec
 
@@ -10,6 +11,21 @@ from lambdakernel.executors import wire
 from lambdakernel.executors.base import Executor, Invocation
 from lambdakernel.parallel.output import Output
 from lambdakernel.parallel.running import Running
+
+AT_BIRTH = 32
+"""Processes that are asked for and not there yet: orders wait in a socket that holds some hundred, and then no more."""
+_DESCRIPTORS = 5
+"""Of ours for each running task, one to spare."""
+_SPARE = 64
+"""Descriptors left to the notebook and its libraries."""
+
+
+def most_at_once() -> int:
+    """How many tasks may run so that descriptors do not run out; one at least."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        limit = 1 << 20
+    return max(1, (limit - len(os.listdir("/proc/self/fd")) - _SPARE) // _DESCRIPTORS)
 
 
 class Limits(msgspec.Struct, frozen=True):

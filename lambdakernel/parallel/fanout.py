@@ -31,7 +31,7 @@ import msgspec
 from lambdakernel.executors import wire
 from lambdakernel.executors.base import Event, Executor, ExecutorLost, Exited, Refused, Started
 from lambdakernel.parallel.again import NEVER, Again
-from lambdakernel.parallel.attempts import Attempts, Limits, Waiting
+from lambdakernel.parallel.attempts import AT_BIRTH, Attempts, Limits, Waiting, most_at_once
 from lambdakernel.parallel.joins import Joins
 from lambdakernel.parallel.memory import size
 from lambdakernel.parallel.output import Grouped
@@ -86,6 +86,7 @@ class FanOut:
         self._began = clock()
         self._looked = self._began
         self._attempts = Attempts(total)
+        self._most = min(limits.workers, most_at_once())
         self._stragglers = Stragglers(total)
         self._live: dict[int, Running] = {}
         self._unwanted: set[int] = set()
@@ -170,8 +171,8 @@ class FanOut:
                 self._start_with_item(Waiting(index, is_beside=True))
 
     def _has_room(self) -> bool:
-        limit = self._limits.workers if self._share is None else min(self._limits.workers, self._share())
-        return len(self._live) < limit
+        limit = self._most if self._share is None else min(self._most, self._share())
+        return len(self._live) < limit and sum(task.pid == 0 for task in self._live.values()) < AT_BIRTH
 
     def _start_with_item(self, task: Waiting) -> None:
         try:

@@ -101,6 +101,8 @@ class Joins:
 
     def relay(self) -> None:
         """Send each task what is due to it."""
+        if not self._all:  # nothing was joined yet
+            return
         now, made = self._clock(), dict[int, Message]()
         try:
             for id, listener in self._listeners.items():
@@ -156,6 +158,8 @@ class Joins:
 
     def next_due(self) -> float:
         """When `relay` has something to do, by the clock; inf for not before something is heard."""
+        if not self._all:
+            return float("inf")
         waiting = [x.due for i, x in self._listeners.items() if not x.is_reading and self._has_news(i, x)]
         return min(waiting, default=float("inf"))
 
