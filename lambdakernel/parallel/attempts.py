@@ -12,8 +12,13 @@ from lambdakernel.executors.base import Executor, Invocation
 from lambdakernel.parallel.output import Output
 from lambdakernel.parallel.running import Running
 
-AT_BIRTH = 32
-"""Processes that are asked for and not there yet: orders wait in a socket that holds some hundred, and then no more."""
+AT_BIRTH = 2 * len(os.sched_getaffinity(0))
+"""Tasks that are asked for and whose bodies have not begun, at most: a birth keeps a processor busy for some 20 ms, so
+more at once would all begin late, where these begin one after another."""
+BIRTH_S = 2.0
+"""Seconds after which a birth that hangs, or that loads much, keeps no other back."""
+START_DEADLINE_S = 30.0
+"""Seconds from asking for a task's process to its being there; a fork takes milliseconds."""
 _DESCRIPTORS = 5
 """Of ours for each running task, one to spare."""
 _SPARE = 64
@@ -78,7 +83,7 @@ class Attempts:
         self._made[index] += 1
 
     def begin(
-        self, waiting: Waiting, executor: Executor, job: int, item: int, *, deadline: float, is_guarded: bool
+        self, waiting: Waiting, executor: Executor, job: int, item: int, *, now: float, is_guarded: bool
     ) -> Running:
         """Ask for the process of the next attempt. `job` and `item` stay the caller's; its descriptors do not block."""
         self._made[waiting.index] += 1
@@ -94,4 +99,4 @@ class Attempts:
         executor.start(Invocation(str(id), "task", params), (theirs.fileno(), job, item, out_end, err_end))
         theirs.close()
         wire.close_fds((out_end, err_end))
-        return Running(id, waiting.index, attempt, ours, pipes, deadline, waiting.output)
+        return Running(id, waiting.index, attempt, ours, pipes, now, now + START_DEADLINE_S, waiting.output)

@@ -3,6 +3,7 @@
 Theory of operation
 - A task is born with five descriptors: its line to us, the job (one parcel for all tasks), its item (a parcel), and
   the pipes that are its stdout and stderr. Items are encoded when their task starts, so that waiting tasks hold none.
+  A few are born at a time: each says when its body begins, and then the next is asked for.
 - One loop polls the descriptors of all live tasks and of the executor. It wakes for nothing else, but once a second
   for the clock of the progress bar and the memory of tasks, and when a task's time is up.
 - A task says how its body went in one datagram, with the results in a parcel beside it. It is over when the executor
@@ -31,7 +32,15 @@ import msgspec
 from lambdakernel.executors import wire
 from lambdakernel.executors.base import Event, Executor, ExecutorLost, Exited, Refused, Started
 from lambdakernel.parallel.again import NEVER, Again
-from lambdakernel.parallel.attempts import AT_BIRTH, Attempts, Limits, Waiting, most_at_once
+from lambdakernel.parallel.attempts import (
+    AT_BIRTH,
+    BIRTH_S,
+    START_DEADLINE_S,
+    Attempts,
+    Limits,
+    Waiting,
+    most_at_once,
+)
 from lambdakernel.parallel.joins import Joins
 from lambdakernel.parallel.memory import size
 from lambdakernel.parallel.output import Grouped
@@ -42,8 +51,6 @@ from lambdakernel.parallel.stragglers import Stragglers
 
 TICK_S = 1.0
 """Seconds after which the loop wakes without news, for the elapsed time on the display."""
-START_DEADLINE_S = 30.0
-"""Seconds from asking for a task's process to its being there; a fork takes milliseconds."""
 KILL_DEADLINE_S = 5.0
 """Seconds from killing a task to the news that it is gone; later it counts as gone."""
 CLOSE_DEADLINE_S = 1.0
@@ -172,7 +179,12 @@ class FanOut:
 
     def _has_room(self) -> bool:
         limit = self._most if self._share is None else min(self._most, self._share())
-        return len(self._live) < limit and sum(task.pid == 0 for task in self._live.values()) < AT_BIRTH
+        if len(self._live) < min(limit, AT_BIRTH):
+            return True
+        lately = self._clock() - BIRTH_S
+        return (
+            len(self._live) < limit and sum(t.body is None and t.asked > lately for t in self._live.values()) < AT_BIRTH
+        )
 
     def _start_with_item(self, task: Waiting) -> None:
         try:
@@ -190,9 +202,8 @@ class FanOut:
             os.close(item)
 
     def _start(self, waiting: Waiting, item: int) -> None:
-        deadline = self._clock() + START_DEADLINE_S
         is_guarded = waiting.is_beside and self._again.is_guarded
-        task = self._attempts.begin(waiting, self._executor, self._job, item, deadline=deadline, is_guarded=is_guarded)
+        task = self._attempts.begin(waiting, self._executor, self._job, item, now=self._clock(), is_guarded=is_guarded)
         task.joins = partial(self.joins.hear, task.id)
         self.joins.begin(task.id, task.end)
         self._live[task.id] = task

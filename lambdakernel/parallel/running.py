@@ -34,6 +34,8 @@ class Running(msgspec.Struct):
     end: socket.socket
     pipes: dict[int, str]
     """Read ends still open, and the stream that each one is."""
+    asked: float
+    """When its process was asked for."""
     deadline: float
     """When the next thing must have happened: its start, its end, or after it was ended its being gone."""
     output: Output
@@ -48,7 +50,7 @@ class Running(msgspec.Struct):
     born: Held = Held()
     """Memory that it was born with."""
     body: Held | None = None
-    """Memory that it had when its body began; told where there is a limit."""
+    """Memory that it had when its body began."""
     now: Held = Held()
     """Memory when it was last looked at."""
     began: float = float("inf")

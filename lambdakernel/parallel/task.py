@@ -150,8 +150,7 @@ def _work(job: Job, item: int, index: int, cells: dict[str, str], line: Line, gi
         bind(live, job.target, thing)
     displays = Displays(line.ask, live)
     displays.install()
-    if job.memory_nbytes is not None:
-        line.say("begins")
+    line.say("begins")
     with limited(job.memory_nbytes), guarded(give_up):
         last = run_body(tree, job.filename, live)
         if job.shows_value:
