@@ -14,6 +14,7 @@ from IPython.core.magic import Magics, cell_magic, magics_class, no_var_expand
 from lambdakernel.executors.local import connect
 from lambdakernel.parallel.analysis import BadCollect
 from lambdakernel.parallel.cell import Where, begin, prepare, run
+from lambdakernel.parallel.completion import completions
 from lambdakernel.parallel.header import HeaderError
 from lambdakernel.parallel.items import CannotFanOut
 from lambdakernel.parallel.jobs import Jobs
@@ -29,6 +30,8 @@ class ParallelMagics(Magics):
         self._durable = durable
         self._kernel = kernel
         self._shares = Shares()
+        for magic in ("%%parallel", "%%background"):
+            shell.set_hook("complete_command", lambda _, event: completions(event.line, event.symbol), str_key=magic)
 
     @cached_property
     def jobs(self) -> Jobs:

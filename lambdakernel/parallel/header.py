@@ -78,7 +78,7 @@ def whole_header(text: str) -> Header:
     Raises:
         HeaderError: it says something else.
     """
-    options, start = read_options(text, "%%background", _FOR_ONE)
+    options, start = read_options(text, "%%background", FOR_ONE)
     if text[start:].strip():
         what = "%%background takes options and nothing else."
         remedy = "Write loops in the body, or `%%parallel --background for ...`."
@@ -86,7 +86,7 @@ def whole_header(text: str) -> Header:
     return Header(msgspec.structs.replace(options, times=1, background=True), "", "", (), ())
 
 
-_FOR_ONE = ("--timeout", "--memory", "--retries", "--retry-errors")
+FOR_ONE = ("--timeout", "--memory", "--retries", "--retry-errors")
 """Options that mean something for one task."""
 
 

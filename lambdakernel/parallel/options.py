@@ -54,7 +54,7 @@ def read_options(text: str, magic: str = "%%parallel", known: Sequence[str] = ()
     Raises:
         HeaderError: one does not exist, or its value does not fit.
     """
-    reader = _Reader(text, magic, known or tuple(_OPTIONS))
+    reader = _Reader(text, magic, known or option_names())
     while True:
         word = reader.word()
         if not word.text.startswith("--"):
@@ -137,6 +137,11 @@ _OPTIONS = {
     "--background": _Option("background", "--background (the cell returns at once, names are bound when all is done)"),
     "--keep-going": _Option("keep_going", "--keep-going (failed tasks raise nothing; TaskFailed is in their place)"),
 }
+
+
+def option_names() -> tuple[str, ...]:
+    """All that `%%parallel` has."""
+    return tuple(_OPTIONS)
 
 
 class _Reader(msgspec.Struct):

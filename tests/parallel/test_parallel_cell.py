@@ -118,8 +118,8 @@ def test_at_most_so_many_workers_run_at_a_time(notebook, tmp_path):
 
 def test_hundreds_of_tasks_at_once(notebook):
     """More than fit into the socket by which they are asked for: the fan-out ended with "does not answer"."""
-    notebook.ok("%%parallel --workers 220 --timeout 100 for i in range(220) -> r\nimport time\ntime.sleep(0.5)\ni")
-    assert notebook.live["r"] == list(range(220))
+    notebook.ok("%%parallel --workers 160 --timeout 100 for i in range(160) -> r\nimport time\ntime.sleep(0.5)\ni")
+    assert notebook.live["r"] == list(range(160))
 
 
 def test_as_many_tasks_at_once_as_there_are_descriptors(notebook):

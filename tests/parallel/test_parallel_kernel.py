@@ -83,6 +83,16 @@ def test_a_grid_of_values_is_a_task_for_each_combination(kernel: Kernel):
     assert "--each dict(NAME=VALUES" in kernel.run("%%parallel --eech dict() -> r\n1").shown
 
 
+def test_options_are_completed_and_explained(kernel: Kernel):
+    def completed(line: str) -> list[str]:
+        return kernel.client.raw.complete(line, len(line), reply=True, timeout=20)["content"]["matches"]
+
+    assert completed("%%parallel --ti") == ["--timeout", "--times"]
+    assert "--memory" in completed("%%parallel --workers 2 --mem")
+    assert "range" in completed("%%parallel for i in ran")
+    assert "--each dict(NAME=VALUES" in kernel.run("%%parallel?").shown or kernel.run("?%%parallel").reply["payload"]
+
+
 def test_a_failed_task_is_shown_with_the_cells_own_line(kernel: Kernel):
     result = kernel.run("%%parallel for i in range(2) -> r\nx = 2\nx / i")
     assert (result.status, result.ename) == ("error", "ParallelError")

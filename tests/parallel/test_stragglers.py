@@ -15,7 +15,7 @@ from lambdakernel.parallel.guard import guarded
 from lambdakernel.parallel.stragglers import FLOOR_S, Stragglers
 
 SETUP = "import operator, random, time\nfrom lambdakernel import Live\nfrom kvs.lattices import *"
-BODY = "print('begin', i)\ntime.sleep(0.6)\nprint('end', i)\n"
+BODY = "print('begin', i)\ntime.sleep(0.5)\nprint('end', i)\n"
 
 
 # -- when a task is late
@@ -68,8 +68,8 @@ def tasks():
 
 
 @contextmanager
-def one_stopped(goes_on_after_s=None):
-    """Stop the first task that begins; give it back its time later, if that is asked for."""
+def one_stopped(goes_on_after_s=None, or_when=None):
+    """Stop the first task that begins; give it back its time later, if that is asked for, or when an event is set."""
     stopped = []
 
     def stop():
@@ -78,7 +78,7 @@ def one_stopped(goes_on_after_s=None):
         stopped.append(tasks()[0].pid)
         os.kill(stopped[0], signal.SIGSTOP)
         if goes_on_after_s is not None:
-            time.sleep(goes_on_after_s)
+            (or_when or threading.Event()).wait(goes_on_after_s)
             os.kill(stopped[0], signal.SIGCONT)
 
     thread = threading.Thread(target=stop)
@@ -104,14 +104,14 @@ def test_a_task_that_hangs_runs_a_second_time_and_the_first_result_wins(here):
 
 
 def test_a_task_that_is_merely_longer_keeps_its_first_attempt(here):
-    here.ok("%%parallel --workers 4 for i in range(4) -> r\nimport os\ntime.sleep(0.1 if i else 2.5)\ni")
+    here.ok("%%parallel --workers 4 for i in range(4) -> r\nimport os\ntime.sleep(0.1 if i else 1.8)\ni")
     assert here.live["r"] == [0, 1, 2, 3]
 
 
 def test_a_body_that_acts_outside_runs_once(here, tmp_path):
     here.ok(f"path = {str(tmp_path / 'log')!r}")
     write = "with open(path, 'a') as f: f.write(f'{i} ')\n"
-    with one_stopped(goes_on_after_s=3.0):
+    with one_stopped(goes_on_after_s=2.2):
         here.ok(f"%%parallel --workers 4 --timeout 60 for i in range(4) -> r\n{BODY}{write}i")
     assert here.live["r"] == [0, 1, 2, 3]
     assert sorted((tmp_path / "log").read_text().split()) == ["0", "1", "2", "3"]
@@ -119,9 +119,9 @@ def test_a_body_that_acts_outside_runs_once(here, tmp_path):
 
 def test_nothing_runs_twice_where_that_was_refused(here):
     began = time.monotonic()
-    with one_stopped(goes_on_after_s=3.0):
+    with one_stopped(goes_on_after_s=2.2):
         here.ok(f"%%parallel --again no --workers 4 --timeout 60 for i in range(4) -> r\n{BODY}i")
-    assert time.monotonic() - began > 3.0
+    assert time.monotonic() - began > 2.2
 
 
 def test_a_body_that_acts_outside_runs_twice_where_that_was_asked_for(here, folder):
@@ -132,20 +132,22 @@ def test_a_body_that_acts_outside_runs_twice_where_that_was_asked_for(here, fold
 
 
 def test_what_the_analysis_cannot_see_ends_the_second_attempt_before_it_acts(here, folder):
-    pytest.importorskip("pandas")
-    here.ok("import pandas as pd\ntable = pd.DataFrame({'a': [1]})")
-    hidden = "operator.methodcaller('to_csv', f'{folder}/{i}')(table)\n"
-    seen = []
+    pytest.importorskip("numpy")
+    here.ok("import numpy as np\ntable = np.ones(3)")
+    hidden = "operator.methodcaller('tofile', f'{folder}/{i}')(table)\n"
+    seen, is_over = [], threading.Event()
 
     def look():
-        time.sleep(3.5)
+        wait_for(lambda: len(list(folder.iterdir())) == 3 and len(tasks()) == 2, 20)  # there is a second attempt
+        wait_for(lambda: len(tasks()) == 1, 20)
         seen.append(len(list(folder.iterdir())))
+        is_over.set()
 
     looker = threading.Thread(target=look)
     looker.start()
-    with one_stopped(goes_on_after_s=5.0):
+    with one_stopped(30.0, is_over):
         here.ok(f"%%parallel --workers 4 --timeout 60 for i in range(4) -> r\n{BODY}{hidden}i")
-    looker.join()
+    looker.join(30)
     assert here.live["r"] == [0, 1, 2, 3]
     assert seen == [3] and len(list(folder.iterdir())) == 4
 
@@ -162,7 +164,7 @@ def test_a_second_attempt_that_dies_leaves_the_first_alone(here):
 
     thread = threading.Thread(target=kill_second)
     thread.start()
-    with one_stopped(goes_on_after_s=5.0):
+    with one_stopped(30.0, killed):
         here.ok(f"%%parallel --workers 4 --timeout 60 for i in range(4) -> r\n{BODY}i")
     thread.join(30)
     assert killed.is_set() and here.live["r"] == [0, 1, 2, 3]
