@@ -75,8 +75,8 @@ def effect_of(
         look.code(code, live, frozenset({*bound, *stored_by(code)}))
     except _Effect as e:
         return str(e)
-    except RuntimeError as e:  # a container that another thread changes meanwhile
-        return f"it cannot be looked at: {e}"
+    except Exception as e:  # the user's own `__getattr__` or `__setstate__`, or a container that a thread changes
+        return f"it cannot be looked at: {type(e).__name__}: {e}"
     return ""
 
 

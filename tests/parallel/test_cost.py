@@ -44,6 +44,7 @@ def test_tasks_say_what_they_have_computed(notebook):
     assert job.progress.cost.gb_s > 0.0
     table = repr(notebook.ok("%jobs"))
     assert "CPU-s" in table and "taken" in table
+    assert "CPU-s" in notebook.ok("%jobs 1").taken
 
 
 def test_an_attempt_that_is_killed_counts_what_it_lived(notebook):

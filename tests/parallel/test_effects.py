@@ -120,6 +120,15 @@ def test_a_name_that_is_in_the_store_alone_is_brought():
     assert asked == ["f"]
 
 
+def test_what_cannot_be_looked_at_may_do_anything():
+    def load(name):
+        raise ValueError("torn")
+
+    assert "cannot be looked at: ValueError: torn" in effect("f(i)", load=load)
+    odd = "class Odd(dict):\n    @property\n    def default_factory(self): raise KeyError('odd')\nodd = Odd()"
+    assert "cannot be looked at: KeyError" in effect("odd", odd)
+
+
 def test_the_body_may_await():
     assert effect("async def f(): return 1\nawait f()") == ""
     assert ast.parse("await f()")

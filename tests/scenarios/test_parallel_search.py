@@ -57,7 +57,7 @@ looked = search(branch, lambda: min(costs), costs.append)
 cost = min(costs)
 """
 SHARED = """
-looked = search(branch, lambda: math.inf if best.value is None else best.value, best.merge)
+looked = search(branch, lambda: best.value, best.merge)
 tried.increment(by=looked)
 """
 
@@ -76,7 +76,7 @@ def kernel(tmp_path: Path) -> Iterator[Kernel]:
     with running(tmp_path / "store", session="search") as kernel:
         assert kernel.run(SEARCH).status == "ok"
         kernel.run("from lambdakernel import Live\nfrom kvs.lattices import GCounter, Min")
-        kernel.run("best, tried = Live(Min()), Live(GCounter())")
+        kernel.run("best, tried = Live(Min(math.inf)), Live(GCounter())")
         yield kernel
 
 
