@@ -171,7 +171,7 @@ class FanOut:
         """Second attempts at tasks that are late, while workers are idle."""
         if not self._has_room() or self._stragglers.limit_s == math.inf:
             return
-        alone = [task for task in self._live.values() if self._attempts.made(task.index) == 1]
+        alone = [t for t in self._live.values() if self._attempts.made(t.index) == 1 and not t.ended_for]
         for index in self._stragglers.late(((task.index, task.began) for task in alone), self._clock()):
             if self._has_room() and self._again.is_allowed:
                 self._progress = msgspec.structs.replace(self._progress, twice=self._progress.twice + 1)
@@ -182,9 +182,8 @@ class FanOut:
         if len(self._live) < min(limit, AT_BIRTH):
             return True
         lately = self._clock() - BIRTH_S
-        return (
-            len(self._live) < limit and sum(t.body is None and t.asked > lately for t in self._live.values()) < AT_BIRTH
-        )
+        births = sum(task.body is None and task.asked > lately for task in self._live.values())
+        return len(self._live) < limit and births < AT_BIRTH
 
     def _start_with_item(self, task: Waiting) -> None:
         try:
