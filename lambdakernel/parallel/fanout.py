@@ -182,7 +182,7 @@ class FanOut:
         if len(self._live) < min(limit, AT_BIRTH):
             return True
         lately = self._clock() - BIRTH_S
-        births = sum(task.body is None and task.asked > lately for task in self._live.values())
+        births = sum(not task.has_begun and task.asked > lately for task in self._live.values())
         return len(self._live) < limit and births < AT_BIRTH
 
     def _start_with_item(self, task: Waiting) -> None:

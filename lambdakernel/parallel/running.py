@@ -49,8 +49,10 @@ class Running(msgspec.Struct):
     """That reason."""
     born: Held = Held()
     """Memory that it was born with."""
+    has_begun: bool = False
+    """Its body has."""
     body: Held | None = None
-    """Memory that it had when its body began."""
+    """While its body runs, the memory that it had when that began."""
     now: Held = Held()
     """Memory when it was last looked at."""
     began: float = float("inf")
@@ -74,6 +76,8 @@ class Running(msgspec.Struct):
             ProcessLookupError: it is over already; that it ended is among the next events.
         """
         self.pid, self.born = pid, held(pid)
+        if self.has_begun:  # it said so before this was told
+            self.body = self.born
         self.watch = os.pidfd_open(pid)
 
     def look(self) -> None:
@@ -142,7 +146,10 @@ class Running(msgspec.Struct):
                 self.output.clear()
                 self._answer()
             case {"said": "begins"}:
-                self.body = held(self.pid)
+                self.has_begun = True
+                self.body = held(self.pid) if self.pid else None
+            case {"said": "ends"}:
+                self.body = None
             case {"said": "joins" | "caught up"} if self.joins is not None:
                 self.refused = self.joins(message, fds) or self.refused
             case {"said": "gives up", "what": what}:
