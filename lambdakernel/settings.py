@@ -38,6 +38,10 @@ class Settings(NamedTuple):
     parallel_workers: int = 0
     """Most workers one `%%parallel` uses at a time. 0: as many as there are processors we may use."""
 
+    gb_second_price: float = 0.0
+    """Dollars for a GB-second (10**9 bytes of memory for a second), as a cloud bills it: the bar of a fan-out says then
+    what its tasks would have cost. 0, the default: workers on this machine cost nothing, and no dollars are shown."""
+
     idle_s: float = 3600.0
     """Seconds without a request after which an idle kernel gives its worker and zygote back; the variables are in the
     store, and the next cell finds them. Not while a resident value, a widget, a thread or a task lives. 0: never.

@@ -90,9 +90,10 @@ def job_table(jobs: list[Background]) -> Table:
             job.state.value,
             f"{job.progress.done}/{job.total}",
             duration(job.progress.elapsed_s),
+            job.progress.cost.said(job.progress.price),
             ", ".join(job.names),
         )
         for job in jobs
     ]
-    head = ("job", "cell", "state", "done", "elapsed", "names")
-    return Table(head, rows, right=(0, 3, 4), note="" if rows else "no background jobs")
+    head = ("job", "cell", "state", "done", "elapsed", "taken", "names")
+    return Table(head, rows, right=(0, 3, 4, 5), note="" if rows else "no background jobs")

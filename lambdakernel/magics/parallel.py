@@ -13,8 +13,10 @@ from IPython.core.magic import Magics, cell_magic, magics_class, no_var_expand
 
 from lambdakernel.executors.local import connect
 from lambdakernel.parallel.analysis import BadCollect
-from lambdakernel.parallel.cell import CannotFanOut, Where, begin, prepare, run
+from lambdakernel.parallel.cell import Where, begin, prepare, run
+from lambdakernel.parallel.completion import completions
 from lambdakernel.parallel.header import HeaderError
+from lambdakernel.parallel.items import CannotFanOut
 from lambdakernel.parallel.jobs import Jobs
 from lambdakernel.parallel.shares import Shares
 
@@ -28,6 +30,8 @@ class ParallelMagics(Magics):
         self._durable = durable
         self._kernel = kernel
         self._shares = Shares()
+        for magic in ("%%parallel", "%%background"):
+            shell.set_hook("complete_command", lambda _, event: completions(event.line, event.symbol), str_key=magic)
 
     @cached_property
     def jobs(self) -> Jobs:
@@ -52,13 +56,19 @@ class ParallelMagics(Magics):
             model = fit(data, seed)
             model.score
 
-        Without `for`, the body runs `--times` N times (default: the number of processors).
+        Without `for`, the body runs `--times` N times (default: the number of processors). With `--each`, it runs once
+        for each combination of values, with each item if there is a loop:
+
+            %%parallel --each dict(lr=[0.1, 0.01], depth=[2, 4]) -> score
+            train(lr, depth)
 
         Options: `--workers N`, most tasks at a time (default: the number of processors); `--timeout S`, seconds a task
         may take; `--memory SIZE`, what a task's body may allocate (`500MB`, `2GiB`); `--retries N`, a task that is lost
-        (killed, crashed, out of memory or time) runs again, with `--retry-errors` one whose body raises too;
-        `--times N`; `--keep-going`, failed tasks raise nothing; `--background`, the cell returns at once, and the names
-        are bound when all tasks are through (see `%jobs`, `%wait`, `%cancel`).
+        (killed, crashed, out of memory or time) runs again, with `--retry-errors` one whose body raises too; `--again
+        auto|yes|no`, whether a task that takes much longer than the others runs a second time beside itself (`auto`: if
+        its body does nothing outside); `--times N`; `--each dict(NAME=VALUES, ...)`; `--keep-going`, failed tasks raise
+        nothing; `--background`, the cell returns at once, and the names are bound when all tasks are through (see
+        `%jobs`, `%wait`, `%cancel`).
 
         What a task prints and displays (figures too) is shown under its item. Where no name follows, the value of the
         body's last expression is displayed, unless it ends in a semicolon.
@@ -105,6 +115,7 @@ class ParallelMagics(Magics):
             store=self._durable.store,
             shares=self._shares,
             default_workers=kernel.settings.parallel_workers,
+            price=kernel.settings.gb_second_price,
         )
 
     # -- jobs that are over

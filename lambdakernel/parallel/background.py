@@ -23,11 +23,12 @@ from typing import Any
 
 import msgspec
 
-from lambdakernel.parallel.cell import Begun, Where, fan_out, results, shower
+from lambdakernel.parallel.cell import Begun, Where, again_of, fan_out, results, shower
 from lambdakernel.parallel.fanout import FanOut, Stopped
 from lambdakernel.parallel.parcels import content, with_content
 from lambdakernel.parallel.progress import Bar, Progress
 from lambdakernel.parallel.results import Outcome, ParallelError, TaskFailed
+from lambdakernel.parallel.stragglers import LEAST
 
 _MISSING = object()
 STOP_DEADLINE_S = 5.0
@@ -81,9 +82,12 @@ class Background:
         self._owned = ExitStack()
         self._owned.callback(self._snapshot.close)
         try:
+            again = again_of(self._where, self._begun)
+            if self.total >= LEAST:  # asked now: later cells may bind names anew
+                _ = again.is_allowed
             moment = self._snapshot.vector.to_bytes().hex()
             return self._owned.enter_context(
-                fan_out(self._where, self._begun, self._watch, item=self._item, moment=moment)
+                fan_out(self._where, self._begun, self._watch, item=self._item, moment=moment, again=again)
             )
         except BaseException:
             self._owned.close()

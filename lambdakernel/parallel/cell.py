@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import os
 import random
-import reprlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,13 +18,15 @@ from typing import Any
 
 import msgspec
 
-from lambdakernel.errors import LambdaKernelError, NoWorker, ValueDamaged
+from lambdakernel.errors import NoWorker, ValueDamaged
 from lambdakernel.executors.base import Executor
 from lambdakernel.parallel import values
+from lambdakernel.parallel.again import Again, effect_of_source
 from lambdakernel.parallel.analysis import Body, Collect, Final, analyse, collects, is_silent, notebook_syntax
-from lambdakernel.parallel.body import bind
-from lambdakernel.parallel.fanout import FanOut, Limits
+from lambdakernel.parallel.attempts import Limits
+from lambdakernel.parallel.fanout import FanOut
 from lambdakernel.parallel.header import Header, parse_header, whole_header
+from lambdakernel.parallel.items import CannotFanOut, describer, items_of, processors
 from lambdakernel.parallel.job import Job
 from lambdakernel.parallel.output import Grouped
 from lambdakernel.parallel.parcels import pack
@@ -33,13 +34,6 @@ from lambdakernel.parallel.plain_lattices import joins_that_stay
 from lambdakernel.parallel.progress import Bar, Bundle, Progress
 from lambdakernel.parallel.results import Lost, Outcome, ParallelError, Raised, Returned, TaskFailed, failed
 from lambdakernel.parallel.shares import Shares
-
-ITEM_CHARACTERS = 60
-"""Longest text that stands for an item in headings and errors."""
-
-
-class CannotFanOut(LambdaKernelError):
-    """The cell cannot run as tasks; nothing ran."""
 
 
 class Where(msgspec.Struct, frozen=True):
@@ -52,6 +46,8 @@ class Where(msgspec.Struct, frozen=True):
     shares: Shares
     default_workers: int = 0
     """0: as many as there are processors that we may use."""
+    price: float = 0.0
+    """Dollars for a GB-second; 0: none is known."""
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -108,9 +104,9 @@ def begin(where: Where, prepared: Prepared) -> Begun:
     namespace = where.durable.ready()
     refuse_residents(prepared, namespace.rows())
     refuse_joins_that_stay(prepared, where.shell.user_ns)
-    items = _items(where.shell.user_ns, namespace, prepared.header)
+    items = items_of(prepared.header, where.shell.user_ns, namespace.prepare)
     where.durable.after(None)
-    return Begun(namespace, prepared, items, _describer(prepared.header, items))
+    return Begun(namespace, prepared, items, describer(prepared.header, items))
 
 
 def run(where: Where, begun: Begun) -> None:
@@ -203,44 +199,6 @@ def refuse_joins_that_stay(prepared: Prepared, live: Mapping[str, Any]) -> None:
         raise CannotFanOut(f"{stays} Nothing ran.")
 
 
-def _items(live: dict[str, Any], namespace: Any, header: Header) -> Sequence[Any]:
-    if not header.loop:
-        return range(header.options.times or _processors())
-    tree = ast.parse(header.items_source, "<%%parallel>", "eval")
-    namespace.prepare([ast.Expr(tree.body)])
-    items: list[Any] = eval(compile(tree, "<%%parallel>", "eval"), live)
-    return items
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0))
-
-
-def _describer(header: Header, items: Sequence[Any]) -> Callable[[int], str]:
-    """A function from a task's index to a short text for its item: `i=3`, `a=1, b='x'`."""
-
-    def describe(index: int) -> str:
-        if not header.target:
-            return ""
-        scope: dict[str, Any] = {}
-        bind(scope, header.target, items[index])
-        return ", ".join(f"{name}={short(scope[name])}" for name in header.bound)
-
-    return describe
-
-
-def short(value: Any) -> str:
-    """A text of at most 60 characters for `value`; its class when its own `repr` fails."""
-    shortener = reprlib.Repr()
-    shortener.maxother = shortener.maxstring = shortener.maxlong = ITEM_CHARACTERS
-    try:
-        text = shortener.repr(value)
-    except Exception:
-        text = f"<{type(value).__name__}>"
-    text = " ".join(text.split())
-    return text if len(text) <= ITEM_CHARACTERS else text[: ITEM_CHARACTERS - 3] + "..."
-
-
 # -- the tasks
 
 
@@ -252,11 +210,12 @@ def fan_out(
     *,
     item: Callable[[int], int] | None = None,
     moment: str = "",
+    again: Again | None = None,
 ) -> Iterator[FanOut]:
     """The fan-out of a cell, to be run inside. `item` gives parcels of items that were made before; `moment` is what
-    the tasks see of the session, as `asof` reads it."""
+    the tasks see of the session, as `asof` reads it; `again` says whether they may run twice, if that is known."""
     options = begun.prepared.header.options
-    usual = where.default_workers or _processors()
+    usual = where.default_workers or processors()
     job = pack(_job(where, begun, moment).to_bytes())
     try:
         with where.shares.one_more(usual) as share:
@@ -275,9 +234,22 @@ def fan_out(
                 grouped=Grouped(_write, begun.heading, _display),
                 watch=watch,
                 share=None if options.workers else share,
+                again=again or again_of(where, begun),
+                price=where.price,
             )
     finally:
         os.close(job)
+
+
+def again_of(where: Where, begun: Begun) -> Again:
+    """Whether tasks may have a second attempt beside the first; found out when it is first asked."""
+    prepared, live = begun.prepared, where.shell.user_ns
+
+    def effect() -> str:
+        bound = prepared.header.bound
+        return effect_of_source(prepared.source, bound, live, lambda name: begun.namespace.load([name]), begun.items)
+
+    return Again(prepared.header.options.again, effect)
 
 
 def _executor(where: Where) -> Executor:

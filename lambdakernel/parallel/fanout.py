@@ -3,18 +3,22 @@
 Theory of operation
 - A task is born with five descriptors: its line to us, the job (one parcel for all tasks), its item (a parcel), and
   the pipes that are its stdout and stderr. Items are encoded when their task starts, so that waiting tasks hold none.
+  A few are born at a time: each says when its body begins, and then the next is asked for.
 - One loop polls the descriptors of all live tasks and of the executor. It wakes for nothing else, but once a second
   for the clock of the progress bar and the memory of tasks, and when a task's time is up.
 - A task says how its body went in one datagram, with the results in a parcel beside it. It is over when the executor
   says that its process is gone; what it said and printed until then is read first. One that said nothing is Lost.
 - A lost task is tried again as often as the limits allow, once its process is surely gone. What the lost attempt
   printed is kept, and marked.
+- A task that is late (`stragglers`) has a second attempt beside the first, where it may (`again`). The first result is
+  the task's, with the output of its attempt; the other attempt is killed, and what it said is dropped.
 - However this ends (done, interrupt, `stop`, an error of ours), the executor is closed, which kills the tasks that
   live, and every descriptor is closed. Nothing is bound here: the caller has all outcomes or none.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
@@ -26,41 +30,34 @@ from functools import partial
 import msgspec
 
 from lambdakernel.executors import wire
-from lambdakernel.executors.base import Event, Executor, ExecutorLost, Exited, Invocation, Refused, Started
+from lambdakernel.executors.base import Event, Executor, ExecutorLost, Exited, Refused, Started
+from lambdakernel.parallel.again import NEVER, Again
+from lambdakernel.parallel.attempts import (
+    AT_BIRTH,
+    BIRTH_S,
+    START_DEADLINE_S,
+    Attempts,
+    Limits,
+    Waiting,
+    most_at_once,
+)
 from lambdakernel.parallel.joins import Joins
 from lambdakernel.parallel.memory import size
-from lambdakernel.parallel.output import Grouped, Output
+from lambdakernel.parallel.output import Grouped
 from lambdakernel.parallel.progress import Progress
 from lambdakernel.parallel.results import Lost, Outcome, Raised, Returned
-from lambdakernel.parallel.running import Running
+from lambdakernel.parallel.running import Running, kill
+from lambdakernel.parallel.stragglers import Stragglers
 
 TICK_S = 1.0
 """Seconds after which the loop wakes without news, for the elapsed time on the display."""
-START_DEADLINE_S = 30.0
-"""Seconds from asking for a task's process to its being there; a fork takes milliseconds."""
 KILL_DEADLINE_S = 5.0
 """Seconds from killing a task to the news that it is gone; later it counts as gone."""
 CLOSE_DEADLINE_S = 1.0
 
 
-class Limits(msgspec.Struct, frozen=True):
-    workers: int
-    timeout_s: float | None = None
-    memory_nbytes: int | None = None
-    retries: int = 0
-    retry_errors: bool = False
-
-
 class Stopped(Exception):
     """The fan-out was ended by `stop`."""
-
-
-class _Again(msgspec.Struct):
-    """A task that waits for its next attempt."""
-
-    index: int
-    attempt: int
-    output: Output
 
 
 class FanOut:
@@ -78,6 +75,8 @@ class FanOut:
         grouped: Grouped,
         watch: Callable[[Progress], None],
         share: Callable[[], int] | None = None,
+        again: Again = NEVER,
+        price: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._executor = executor
@@ -87,17 +86,21 @@ class FanOut:
         self._grouped = grouped
         self._watch = watch
         self._share = share
+        self._again = again
         self.joins = Joins()
         """What tasks join into live lattices."""
         self._clock = clock
         self._began = clock()
         self._looked = self._began
-        self._next = 0
-        self._again: list[_Again] = []
+        self._attempts = Attempts(total)
+        self._most = min(limits.workers, most_at_once())
+        self._stragglers = Stragglers(total)
         self._live: dict[int, Running] = {}
+        self._unwanted: set[int] = set()
+        """Attempts that were dropped before their process was there."""
         self._of_fd: dict[int, Running] = {}
         self._outcomes: list[Outcome | None] = [None] * total
-        self._progress = Progress(total)
+        self._progress = Progress(total, price=price)
         self._poller = select.poll()
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._bell_lock = threading.Lock()
@@ -108,7 +111,7 @@ class FanOut:
         """Where things stand now."""
         return msgspec.structs.replace(
             self._progress,
-            running=len(self._live),
+            running=len({task.index for task in self._live.values()}),
             elapsed_s=self._clock() - self._began,
             memory_nbytes=sum(task.taken_nbytes for task in self._live.values()),
         )
@@ -125,6 +128,7 @@ class FanOut:
         try:
             while self._progress.done < self._progress.total:
                 self._start_some()
+                self._start_again()
                 self._watch(self.progress)
                 for fd, _ in self._poller.poll(self._patience_ms()):
                     self._on_ready(fd)
@@ -144,6 +148,9 @@ class FanOut:
                 os.eventfd_write(self._bell, 1)
 
     def _close(self) -> None:
+        for task in self._live.values():
+            task.look()
+            self._add_cost(task, task.now.resident)
         self._executor.close(CLOSE_DEADLINE_S)
         for task in self._live.values():
             task.close()
@@ -157,46 +164,51 @@ class FanOut:
     # -- starting
 
     def _start_some(self) -> None:
-        limit = self._limits.workers if self._share is None else min(self._limits.workers, self._share())
-        while len(self._live) < limit and (task := self._waiting()) is not None:
-            try:
-                item = self._item(task.index)
-            except Exception as e:  # the user's own __reduce__ may raise anything; it is this task's failure
-                self._record(task.index, Raised(type(e).__name__, f"the item cannot be sent to its task: {e}", ""))
-                self._grouped.ended(task.index, task.output)
-                continue
-            try:
-                self._start(task, item)
-            finally:
-                os.close(item)
+        while self._has_room() and (task := self._attempts.next()) is not None:
+            self._start_with_item(task)
 
-    def _waiting(self) -> _Again | None:
-        """The task whose turn it is."""
-        if self._again:
-            return self._again.pop(0)
-        if self._next >= self._progress.total:
-            return None
-        self._next += 1
-        return _Again(self._next - 1, 1, Output())
+    def _start_again(self) -> None:
+        """Second attempts at tasks that are late, while workers are idle."""
+        if not self._has_room() or self._stragglers.limit_s == math.inf:
+            return
+        alone = [t for t in self._live.values() if self._attempts.made(t.index) == 1 and not t.ended_for]
+        for index in self._stragglers.late(((task.index, task.began) for task in alone), self._clock()):
+            if self._has_room() and self._again.is_allowed:
+                self._progress = msgspec.structs.replace(self._progress, twice=self._progress.twice + 1)
+                self._start_with_item(Waiting(index, is_beside=True))
 
-    def _start(self, waiting: _Again, item: int) -> None:
-        ours, theirs = wire.pair()
-        out, out_end = os.pipe2(os.O_CLOEXEC)
-        err, err_end = os.pipe2(os.O_CLOEXEC)
-        pipes = {out: "stdout", err: "stderr"}
-        deadline = self._clock() + START_DEADLINE_S
-        task = Running(waiting.index, waiting.attempt, ours, pipes, deadline, waiting.output)
-        task.joins = partial(self.joins.hear, task.index)
-        self.joins.begin(task.index, ours)
-        self._live[task.index] = task
-        for fd in (ours.fileno(), out, err):
-            os.set_blocking(fd, False)
+    def _has_room(self) -> bool:
+        limit = self._most if self._share is None else min(self._most, self._share())
+        if len(self._live) < min(limit, AT_BIRTH):
+            return True
+        lately = self._clock() - BIRTH_S
+        births = sum(not task.has_begun and task.asked > lately for task in self._live.values())
+        return len(self._live) < limit and births < AT_BIRTH
+
+    def _start_with_item(self, task: Waiting) -> None:
+        try:
+            item = self._item(task.index)
+        except Exception as e:  # the user's own __reduce__ may raise anything; it is this task's failure
+            if task.is_beside:
+                self._attempts.skip(task.index)  # the first attempt goes on, and nothing beside it is tried again
+                return
+            self._record(task.index, Raised(type(e).__name__, f"the item cannot be sent to its task: {e}", ""))
+            self._grouped.ended(task.index, task.output)
+            return
+        try:
+            self._start(task, item)
+        finally:
+            os.close(item)
+
+    def _start(self, waiting: Waiting, item: int) -> None:
+        is_guarded = waiting.is_beside and self._again.is_guarded
+        task = self._attempts.begin(waiting, self._executor, self._job, item, now=self._clock(), is_guarded=is_guarded)
+        task.joins = partial(self.joins.hear, task.id)
+        self.joins.begin(task.id, task.end)
+        self._live[task.id] = task
+        for fd in (task.end.fileno(), *task.pipes):
             self._of_fd[fd] = task
             self._poller.register(fd, select.POLLIN)
-        invocation = Invocation(str(task.index), "task", {"index": task.index, "attempt": task.attempt})
-        self._executor.start(invocation, (theirs.fileno(), self._job, item, out_end, err_end))
-        theirs.close()
-        wire.close_fds((out_end, err_end))
 
     # -- what happens
 
@@ -216,6 +228,8 @@ class FanOut:
         match event:
             case Started(id, pid) if int(id) in self._live:
                 self._on_started(self._live[int(id)], pid)
+            case Started(id, pid) if int(id) in self._unwanted:
+                kill(pid)
             case Refused(id, reason) if int(id) in self._live:
                 self._over(self._live[int(id)], Lost(f"could not be started: {reason}"))
             case Exited(id=id) if int(id) in self._live:
@@ -225,7 +239,8 @@ class FanOut:
 
     def _on_started(self, task: Running, pid: int) -> None:
         limit = self._limits.timeout_s
-        task.deadline = float("inf") if limit is None else self._clock() + limit
+        task.began = self._clock()
+        task.deadline = math.inf if limit is None else task.began + limit
         try:
             task.born_as(pid)
         except ProcessLookupError:
@@ -235,8 +250,8 @@ class FanOut:
         self._hear(task)
         task.drain()
         taken = max(task.taken_nbytes, exited.peak_nbytes - task.born.resident)
-        if taken > self._progress.peak_nbytes:
-            self._progress = msgspec.structs.replace(self._progress, peak_nbytes=taken)
+        self._progress = msgspec.structs.replace(self._progress, peak_nbytes=max(taken, self._progress.peak_nbytes))
+        self._add_cost(task, exited.peak_nbytes)
         self._over(task, Lost(task.ended_for or exited.reason() + self._hint(exited)))
 
     def _hint(self, exited: Exited) -> str:
@@ -248,8 +263,9 @@ class FanOut:
     def _on_executor_lost(self, reason: str) -> None:
         """Nothing will run any more: every task that is not over is lost."""
         for task in list(self._live.values()):
-            self._end(task, Lost(f"ended with the process that starts tasks: {reason}"))
-        while (waiting := self._waiting()) is not None:
+            if task.id in self._live:
+                self._end(task, Lost(f"ended with the process that starts tasks: {reason}"))
+        while (waiting := self._attempts.next()) is not None:
             self._record(waiting.index, Lost(f"could not be started: {reason}. Run the cell again"))
             self._grouped.ended(waiting.index, waiting.output)
 
@@ -260,6 +276,8 @@ class FanOut:
             for task in self._live.values():
                 self._look_at_memory(task, now)
         for task in [t for t in self._live.values() if t.deadline <= now]:
+            if task.id not in self._live:
+                continue  # another attempt was first, in this same round
             if task.watch is not None and not task.ended_for:
                 self._kill(task, f"took longer than --timeout {self._limits.timeout_s:g} seconds and was ended", now)
             elif task.ended_for:
@@ -280,7 +298,7 @@ class FanOut:
         task.kill(why)
 
     def _patience_ms(self) -> float:
-        first = min((task.deadline for task in self._live.values()), default=float("inf"))
+        first = min((task.deadline for task in self._live.values()), default=math.inf)
         first = min(first, self.joins.next_due())
         return max(0.0, min(TICK_S, first - self._clock())) * 1000 + 1
 
@@ -308,30 +326,59 @@ class FanOut:
     def _over(self, task: Running, otherwise: Lost) -> None:
         """The process of the task is surely gone: try again, or end it."""
         outcome = task.outcome or otherwise
-        is_wanted = isinstance(outcome, Lost) or (self._limits.retry_errors and isinstance(outcome, Raised))
-        if not is_wanted or task.attempt > self._limits.retries:
+        if self._beside(task) or not self._is_lost(outcome) or self._attempts.made(task.index) > self._limits.retries:
             self._end(task, otherwise)
             return
         self._forget(task)
         task.output.mark(f"attempt {task.attempt} of task {task.index} {_how(outcome)}; it runs again")
-        self._again.append(_Again(task.index, task.attempt + 1, task.output))
+        self._attempts.again(task.index, task.output)
         self._progress = msgspec.structs.replace(self._progress, retried=self._progress.retried + 1)
 
+    def _is_lost(self, outcome: Outcome) -> bool:
+        """Whether another attempt may do better."""
+        return isinstance(outcome, Lost) or (self._limits.retry_errors and isinstance(outcome, Raised))
+
+    def _beside(self, task: Running) -> list[Running]:
+        """Other attempts at the same task that run."""
+        if self._attempts.made(task.index) == 1:
+            return []
+        return [other for other in self._live.values() if other.index == task.index and other is not task]
+
     def _end(self, task: Running, otherwise: Lost) -> None:
-        """Task is over: with what it said, else with `otherwise`."""
+        """Task is over: with what it said, else with `otherwise`. Unless another attempt at it goes on."""
         self._forget(task)
-        outcome = task.outcome or otherwise
-        if task.attempt > 1 and isinstance(outcome, Lost):
-            outcome = Lost(f"{outcome.reason} (attempt {task.attempt} of {self._limits.retries + 1})")
+        outcome, others = task.outcome or otherwise, self._beside(task)
+        if others and self._is_lost(outcome):
+            return
+        for other in others:
+            self._dismiss(other)
+        if isinstance(outcome, Returned):
+            self._stragglers.ended(self._clock() - task.began)
+        if (made := self._attempts.made(task.index)) > 1 and isinstance(outcome, Lost):
+            outcome = Lost(f"{outcome.reason} (attempt {made} of {max(made, self._limits.retries + 1)})")
         self._record(task.index, outcome)
         self._grouped.ended(task.index, task.output)
 
+    def _dismiss(self, task: Running) -> None:
+        """End an attempt that was not first."""
+        if task.watch is None:
+            self._unwanted.add(task.id)
+        else:
+            task.look()
+            self._add_cost(task, task.now.resident)
+            task.kill("another attempt was first")
+        self._forget(task)
+
     def _forget(self, task: Running) -> None:
-        del self._live[task.index]
-        self.joins.end(task.index)
+        del self._live[task.id]
+        self.joins.end(task.id)
         for fd in (task.end.fileno(), *task.pipes):
             self._drop(fd)
         task.close()
+
+    def _add_cost(self, task: Running, nbytes: int) -> None:
+        cost = self._progress.cost.plus(task.cpu_s, max(0.0, self._clock() - task.began), nbytes)
+        self._progress = msgspec.structs.replace(self._progress, cost=cost)
 
     def _record(self, index: int, outcome: Outcome) -> None:
         self._outcomes[index] = outcome

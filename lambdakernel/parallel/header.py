@@ -29,18 +29,25 @@ class Header(msgspec.Struct, frozen=True):
 
     options: Options
     loop: str
-    """`for i in range(3) if i` as written; empty when the body runs a number of times."""
-    target: str
-    """What each item is assigned to in its task, as source: `i`, `(i, (a, b))`; empty without a loop."""
+    """`for i in range(3) if i` as written; empty without one."""
+    loop_target: str
+    """What the loop's items fit, as source: `i`, `(i, (a, b))`; empty without a loop."""
     bound: tuple[str, ...]
-    """The names in `target`, in order."""
+    """The names that a task is given, in order: those of the loop, then those of `--each`."""
     names: tuple[str, ...]
     """The names after the arrow."""
 
     @property
+    def target(self) -> str:
+        """What each item is assigned to in its task, as source; empty when the body runs a number of times."""
+        parts = [self.loop_target] if self.loop else []
+        parts += [name for name, _ in self.options.each]
+        return parts[0] if len(parts) == 1 else f"({', '.join(parts)})" if parts else ""
+
+    @property
     def items_source(self) -> str:
-        """An expression whose value is the list of items; each fits `target`."""
-        return f"[{self.target} {self.loop}]"
+        """An expression whose value is the list of the loop's items."""
+        return f"[{self.loop_target} {self.loop}]"
 
 
 def parse_header(text: str) -> Header:
@@ -53,12 +60,16 @@ def parse_header(text: str) -> Header:
     end, arrow = _arrow(text, start)
     names = () if arrow is None else _names(text, arrow + 2, end)
     loop = _trimmed(text, start, end if arrow is None else arrow)
+    each = tuple(name for name, _ in options.each)
+    if options.times is not None and (loop.text or each):
+        raise HeaderError(text, loop.column, "--times goes without `for` and `--each`.", "Write one of them.")
     if not loop.text:
-        return Header(options, "", "", (), names)
-    if options.times is not None:
-        raise HeaderError(text, loop.column, "--times goes without `for`.", "Write one of the two.")
+        return Header(options, "", "", each, names)
     target, bound = _target(text, loop)
-    return Header(options, loop.text, target, bound, names)
+    if twice := [name for name in each if name in bound]:
+        what = f"{twice[0]!r} is bound by the loop and by --each."
+        raise HeaderError(text, loop.column, what, "Give one of the two another name.")
+    return Header(options, loop.text, target, bound + each, names)
 
 
 def whole_header(text: str) -> Header:
@@ -67,7 +78,7 @@ def whole_header(text: str) -> Header:
     Raises:
         HeaderError: it says something else.
     """
-    options, start = read_options(text, "%%background", _FOR_ONE)
+    options, start = read_options(text, "%%background", FOR_ONE)
     if text[start:].strip():
         what = "%%background takes options and nothing else."
         remedy = "Write loops in the body, or `%%parallel --background for ...`."
@@ -75,7 +86,7 @@ def whole_header(text: str) -> Header:
     return Header(msgspec.structs.replace(options, times=1, background=True), "", "", (), ())
 
 
-_FOR_ONE = ("--timeout", "--memory", "--retries", "--retry-errors")
+FOR_ONE = ("--timeout", "--memory", "--retries", "--retry-errors")
 """Options that mean something for one task."""
 
 

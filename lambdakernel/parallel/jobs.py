@@ -46,6 +46,8 @@ class JobView(msgspec.Struct, frozen=True):
     """A `TaskFailed` for each task that failed."""
     results: dict[str, Any] = msgspec.field(default_factory=dict)
     """What the job did not bind, since the notebook had bound the name anew."""
+    taken: str = ""
+    """Processor seconds and GB-seconds, where they are worth a word."""
 
 
 class LostJob(msgspec.Struct, frozen=True):
@@ -123,8 +125,9 @@ class Jobs:
 
     def view(self, job: Background) -> JobView:
         p = job.progress
+        state, taken = job.state.value, p.cost.said(p.price)
         return JobView(
-            job.number, job.label, job.state.value, job.names, p.done, job.total, p.elapsed_s, job.failures, job.results
+            job.number, job.label, state, job.names, p.done, job.total, p.elapsed_s, job.failures, job.results, taken
         )
 
     # -- lost ones

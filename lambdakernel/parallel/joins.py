@@ -44,9 +44,9 @@ class _Listener(msgspec.Struct):
 
 
 class _Entry(NamedTuple):
-    """What a task joined."""
+    """What an attempt joined."""
 
-    task: int
+    attempt: int
     uid: str
     delta: Lattice
 
@@ -65,25 +65,25 @@ class Joins:
         self._left: set[str] = set()
         """Identities that this process had no object of."""
 
-    def begin(self, index: int, end: socket.socket) -> None:
-        """An attempt at a task has this line."""
-        self._listeners[index] = _Listener(end, -1 if self._all else self._logged)
+    def begin(self, id: int, end: socket.socket) -> None:
+        """The attempt `id` at a task has this line."""
+        self._listeners[id] = _Listener(end, -1 if self._all else self._logged)
 
-    def end(self, index: int) -> None:
+    def end(self, id: int) -> None:
         """It is over."""
-        self._listeners.pop(index, None)
+        self._listeners.pop(id, None)
         self._forget()
 
-    def hear(self, index: int, message: dict[str, Any], fds: tuple[int, ...]) -> str:
+    def hear(self, id: int, message: dict[str, Any], fds: tuple[int, ...]) -> str:
         """Take in what a task said of live lattices; why that cannot be, or nothing."""
         if message["said"] == "caught up":
-            if index in self._listeners:
-                self._listeners[index].is_reading = False
+            if id in self._listeners:
+                self._listeners[id].is_reading = False
             return ""
         live.count_message()
         try:
             for uid, delta in unpacked(message, fds).items():
-                self._take(_Entry(index, uid, delta))
+                self._take(_Entry(id, uid, delta))
         except (BadJoins, KvsError) as e:
             return str(e)
         return ""
@@ -101,11 +101,13 @@ class Joins:
 
     def relay(self) -> None:
         """Send each task what is due to it."""
+        if not self._all:  # nothing was joined yet
+            return
         now, made = self._clock(), dict[int, Message]()
         try:
-            for index, listener in self._listeners.items():
+            for id, listener in self._listeners.items():
                 if not listener.is_reading and listener.due <= now:
-                    if not self._has_news(index, listener):
+                    if not self._has_news(id, listener):
                         listener.known = self._logged
                         continue
                     if listener.known not in made:
@@ -117,11 +119,11 @@ class Joins:
         if self._log:
             self._forget()
 
-    def _has_news(self, index: int, listener: _Listener) -> bool:
+    def _has_news(self, id: int, listener: _Listener) -> bool:
         """What it joined itself is none."""
         if listener.known < 0:
             return bool(self._all)
-        return any(entry.task != index for entry in self._log[listener.known - self._dropped :])
+        return any(entry.attempt != id for entry in self._log[listener.known - self._dropped :])
 
     def _news(self, known: int) -> dict[str, Lattice]:
         if known < 0:
@@ -156,6 +158,8 @@ class Joins:
 
     def next_due(self) -> float:
         """When `relay` has something to do, by the clock; inf for not before something is heard."""
+        if not self._all:
+            return float("inf")
         waiting = [x.due for i, x in self._listeners.items() if not x.is_reading and self._has_news(i, x)]
         return min(waiting, default=float("inf"))
 

@@ -1,4 +1,4 @@
-"""How much memory a task has, and a limit on it that needs no privilege.
+"""How much memory a task has, and a limit on it that needs no privilege; and what it has computed.
 
 The limit is the system's on writable private memory (RLIMIT_DATA), raised by what the task holds when its body begins:
 libraries, and variables of the notebook that are mapped. So it is about what the body allocates, whoever allocates it
@@ -21,6 +21,7 @@ LEAST_NBYTES = 1_000_000
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?)B?", re.IGNORECASE)
 _UNITS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _PAGE = os.sysconf("SC_PAGESIZE")
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def read_size(text: str) -> int:
@@ -88,3 +89,13 @@ def held(pid: int) -> Held:
     except OSError:
         return Held()
     return Held(int(resident) * _PAGE, (int(resident) - int(shared)) * _PAGE)
+
+
+def cpu_seconds(pid: int) -> float:
+    """What process `pid` has computed until now, with children that it has waited for; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as f:
+            fields = f.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / _TICKS

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from lambdakernel.parallel.cost import Cost
 from lambdakernel.parallel.memory import size
 
 WIDTH = 30
@@ -31,10 +32,16 @@ class Progress(msgspec.Struct, frozen=True):
     failed: int = 0
     retried: int = 0
     """Attempts that were lost and made again."""
+    twice: int = 0
+    """Tasks that were late and had a second attempt beside the first."""
     memory_nbytes: int = 0
     """What the running tasks hold beyond what they were born with."""
     peak_nbytes: int = 0
     """The most that one task that ended has held so."""
+    cost: Cost = Cost()
+    """Of all attempts that have ended."""
+    price: float = 0.0
+    """Dollars for a GB-second; 0: none is known."""
     elapsed_s: float = 0.0
     stopped: bool = False
     """It ended before all tasks did."""
@@ -64,11 +71,13 @@ def summary(p: Progress) -> str:
         parts.append(f"{p.failed} failed")
     if p.retried:
         parts.append(f"{p.retried} retried")
+    if p.twice:
+        parts.append(f"{p.twice} run twice")
     if p.stopped:
         parts.append("stopped")
     eta = "" if p.eta_s is None else f", {duration(p.eta_s)} left"
     label, note = p.label and f"{p.label}: ", p.note and f"; {p.note}"
-    return f"{label}{', '.join(parts)}; {duration(p.elapsed_s)}{eta}{_memory(p)}{note}"
+    return f"{label}{', '.join(parts)}; {duration(p.elapsed_s)}{eta}{_memory(p)}{_cost(p)}{note}"
 
 
 def _memory(p: Progress) -> str:
@@ -76,6 +85,12 @@ def _memory(p: Progress) -> str:
     now = size(p.memory_nbytes) if p.memory_nbytes >= MATTERS_NBYTES and not p.is_over else ""
     peak = f"at most {size(p.peak_nbytes)} a task" if p.peak_nbytes >= MATTERS_NBYTES else ""
     said = ", ".join(filter(None, (now, peak)))
+    return f"; {said}" if said else ""
+
+
+def _cost(p: Progress) -> str:
+    """When it is over: `; 12 CPU-s, 3.4 GB-s`."""
+    said = p.cost.said(p.price) if p.is_over else ""
     return f"; {said}" if said else ""
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from lambdakernel.executors import wire
-from lambdakernel.parallel.memory import Held, held
+from lambdakernel.parallel.memory import Held, cpu_seconds, held
 from lambdakernel.parallel.output import Output
 from lambdakernel.parallel.parcels import ParcelDamaged, unpack
 from lambdakernel.parallel.results import Outcome, Raised, Returned
@@ -25,12 +25,17 @@ _LAST_CHUNKS = 32
 class Running(msgspec.Struct):
     """See the module. Owns its descriptors."""
 
+    id: int
+    """Of this attempt, among all of the fan-out."""
     index: int
+    """Of its task."""
     attempt: int
     """From 1."""
     end: socket.socket
     pipes: dict[int, str]
     """Read ends still open, and the stream that each one is."""
+    asked: float
+    """When its process was asked for."""
     deadline: float
     """When the next thing must have happened: its start, its end, or after it was ended its being gone."""
     output: Output
@@ -44,10 +49,16 @@ class Running(msgspec.Struct):
     """That reason."""
     born: Held = Held()
     """Memory that it was born with."""
+    has_begun: bool = False
+    """Its body has."""
     body: Held | None = None
-    """Memory that it had when its body began; told where there is a limit."""
+    """While its body runs, the memory that it had when that began."""
     now: Held = Held()
     """Memory when it was last looked at."""
+    began: float = float("inf")
+    """When its process was there."""
+    cpu_s: float = 0.0
+    """Seconds of processors that it has taken, as it said, or when it was last looked at."""
     ended_for: str = ""
     """Why we ended it."""
     ended_pipes: set[int] = msgspec.field(default_factory=set)
@@ -65,11 +76,14 @@ class Running(msgspec.Struct):
             ProcessLookupError: it is over already; that it ended is among the next events.
         """
         self.pid, self.born = pid, held(pid)
+        if self.has_begun:  # it said so before this was told
+            self.body = self.born
         self.watch = os.pidfd_open(pid)
 
     def look(self) -> None:
-        """See how much memory it holds."""
-        self.now = held(self.pid) if self.pid else self.now
+        """See how much memory it holds, and what it has computed."""
+        if self.pid:
+            self.now, self.cpu_s = held(self.pid), max(self.cpu_s, cpu_seconds(self.pid))
 
     def close(self) -> None:
         self.end.close()
@@ -132,12 +146,19 @@ class Running(msgspec.Struct):
                 self.output.clear()
                 self._answer()
             case {"said": "begins"}:
-                self.body = held(self.pid)
+                self.has_begun = True
+                self.body = held(self.pid) if self.pid else None
+            case {"said": "ends"}:
+                self.body = None
             case {"said": "joins" | "caught up"} if self.joins is not None:
                 self.refused = self.joins(message, fds) or self.refused
-            case {"said": _} if self.refused:
+            case {"said": "gives up", "what": what}:
+                self.ended_for = f"gave up its second attempt, which was about to act outside ({what})"
+            case {"said": _, "cpu_s": float(cpu_s)} if self.refused:
+                self.cpu_s = cpu_s
                 self.outcome = Raised("BadJoins", self.refused, "")
-            case {"said": said}:
+            case {"said": said, "cpu_s": float(cpu_s)}:
+                self.cpu_s = cpu_s
                 self.outcome = _outcome(str(said), fds)
 
     def _answer(self) -> None:
@@ -146,6 +167,14 @@ class Running(msgspec.Struct):
             wire.send(self.end, {"heard": True})
         except wire.PeerGone:  # its end is among the next events
             return
+
+
+def kill(pid: int) -> None:
+    """End a process of a task; one that is gone is no error."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
 
 
 def _display(fds: tuple[int, ...]) -> Display:

@@ -17,7 +17,9 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -27,12 +29,14 @@ from lambdakernel.executors import wire
 from lambdakernel.parallel import traces
 from lambdakernel.parallel.body import assigned, bind, collected, run_body
 from lambdakernel.parallel.displays import Displays
+from lambdakernel.parallel.guard import guarded
 from lambdakernel.parallel.job import Job
 from lambdakernel.parallel.line import Line
 from lambdakernel.parallel.memory import limited, size
 from lambdakernel.parallel.parcels import pack, unpack
 from lambdakernel.parallel.values import TaskSession
 
+GiveUp = Callable[[str], NoReturn]
 _PR_SET_NAME = 15
 _libc = ctypes.CDLL(None)
 
@@ -61,11 +65,12 @@ def run(params: dict[str, Any], fds: tuple[int, ...]) -> NoReturn:
     try:
         told, index = Job.from_bytes(unpack(job).head), int(params["index"])
         line_to_cell = Line(end, f"{told.fan}/{index}", int(params["attempt"]))
+        give_up = partial(_give_up, line_to_cell) if params["is_guarded"] else None
         lives.attach(line_to_cell)
-        said, parcel = _attempt(told, item, index, line_to_cell)
+        said, parcel = _attempt(told, item, index, line_to_cell, give_up)
         _flush()
         line_to_cell.flush()
-        line_to_cell.say(said, (parcel,))
+        line_to_cell.say(said, (parcel,), cpu_s=time.process_time() + sum(os.times()[2:4]))
         code = 0
     except wire.PeerGone:  # the cell was interrupted; nobody wants the result
         code = 0
@@ -108,20 +113,26 @@ def _flush() -> None:
     _libc.fflush(None)
 
 
+def _give_up(line: Line, what: str) -> NoReturn:
+    """Leave before doing what a second attempt must not do."""
+    line.say("gives up", what=what[:200])
+    os._exit(75)
+
+
 # -- the work
 
 
-def _attempt(job: Job, item: int, index: int, line: Line) -> tuple[str, int]:
+def _attempt(job: Job, item: int, index: int, line: Line, give_up: GiveUp | None) -> tuple[str, int]:
     """What to say, and the parcel to send with it."""
     cells = {job.filename: job.label}
     traces.add_source(job.filename, job.cell)
     try:
-        return "returned", _work(job, item, index, cells, line)
+        return "returned", _work(job, item, index, cells, line, give_up)
     except BaseException as e:  # SystemExit and KeyboardInterrupt of the body are its errors too
         return "raised", pack(json.dumps(_report(e, cells, job)).encode())
 
 
-def _work(job: Job, item: int, index: int, cells: dict[str, str], line: Line) -> int:
+def _work(job: Job, item: int, index: int, cells: dict[str, str], line: Line, give_up: GiveUp | None) -> int:
     tree = ast.parse(job.body, job.filename)
     live = _main_module().__dict__
     sys.path[:] = job.import_path
@@ -139,13 +150,14 @@ def _work(job: Job, item: int, index: int, cells: dict[str, str], line: Line) ->
         bind(live, job.target, thing)
     displays = Displays(line.ask, live)
     displays.install()
-    if job.memory_nbytes is not None:
-        line.say("begins")
-    with limited(job.memory_nbytes):
+    line.say("begins")
+    with limited(job.memory_nbytes), guarded(give_up):
         last = run_body(tree, job.filename, live)
         if job.shows_value:
             displays.value(last)
         displays.close()
+    if job.memory_nbytes is not None:
+        line.say("ends")  # what carries the result does not count
     line.flush()
     with lives.as_begun():
         _refuse_lost_updates(session, job)

@@ -1,6 +1,7 @@
 """`%%parallel` from cell to bound names: real shell, real store, real forked tasks."""
 
 import os
+import resource
 import time
 
 import pytest
@@ -113,6 +114,22 @@ def test_at_most_so_many_workers_run_at_a_time(notebook, tmp_path):
         "with open(log, 'a') as f: f.write('+')\ntime.sleep(0.03)\nwith open(log, 'a') as f: f.write('-')"
     )
     assert (tmp_path / "log").read_text() == "+-+-+-+-"
+
+
+def test_hundreds_of_tasks_at_once(notebook):
+    """More than fit into the socket by which they are asked for: the fan-out ended with "does not answer"."""
+    notebook.ok("%%parallel --workers 160 --timeout 100 for i in range(160) -> r\nimport time\ntime.sleep(0.5)\ni")
+    assert notebook.live["r"] == list(range(160))
+
+
+def test_as_many_tasks_at_once_as_there_are_descriptors(notebook):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 100, hard))
+    try:
+        notebook.ok("%%parallel --workers 40 --timeout 100 for i in range(40) -> r\ni")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert notebook.live["r"] == list(range(40))
 
 
 def test_random_numbers_differ_between_tasks_and_fan_outs_and_repeat_after_a_seed(notebook):

@@ -63,6 +63,36 @@ def test_a_lost_task_runs_again_and_the_bar_says_so(kernel: Kernel, tmp_path):
     assert "2 of 2 done, 1 retried" in updates[-1]["content"]["data"]["text/plain"]
 
 
+def test_a_task_that_hangs_runs_twice_and_the_bar_says_so(kernel: Kernel):
+    body = "import time\ntime.sleep(0.5)\nprint('hello', i)\ni"
+    message = kernel.client.send(f"%%parallel --workers 4 --timeout 60 for i in range(4) -> hung\n{body}")
+    os.kill(eventually(lambda: kernel.pids("task"), 10, "tasks")[0], signal.SIGSTOP)
+    result = kernel.client.result(message, 30)
+    assert result.status == "ok", result.shown
+    assert kernel.value("hung") == [0, 1, 2, 3]
+    assert result.stdout.count("hello") == 4
+    updates = [m for m in result.messages if m["msg_type"] == "update_display_data"]
+    assert "4 of 4 done, 1 run twice" in updates[-1]["content"]["data"]["text/plain"]
+    eventually(lambda: not kernel.pids("task"), 5.0, "all tasks gone")
+
+
+def test_a_grid_of_values_is_a_task_for_each_combination(kernel: Kernel):
+    result = kernel.run("%%parallel --each dict(a=[1, 0], b=[2]) -> ratio\nb / a")
+    assert "task 1 (a=0, b=2): ZeroDivisionError" in result.shown
+    assert kernel.value("ratio[0]") == 2.0
+    assert "--each dict(NAME=VALUES" in kernel.run("%%parallel --eech dict() -> r\n1").shown
+
+
+def test_options_are_completed_and_explained(kernel: Kernel):
+    def completed(line: str) -> list[str]:
+        return kernel.client.raw.complete(line, len(line), reply=True, timeout=20)["content"]["matches"]
+
+    assert completed("%%parallel --ti") == ["--timeout", "--times"]
+    assert "--memory" in completed("%%parallel --workers 2 --mem")
+    assert "range" in completed("%%parallel for i in ran")
+    assert "--each dict(NAME=VALUES" in kernel.run("%%parallel?").shown or kernel.run("?%%parallel").reply["payload"]
+
+
 def test_a_failed_task_is_shown_with_the_cells_own_line(kernel: Kernel):
     result = kernel.run("%%parallel for i in range(2) -> r\nx = 2\nx / i")
     assert (result.status, result.ename) == ("error", "ParallelError")

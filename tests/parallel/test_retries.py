@@ -89,3 +89,13 @@ def test_pages_of_a_variable_that_are_written_count(notebook):
 def test_the_limit_ends_with_the_body_so_that_a_result_still_travels(notebook):
     notebook.ok("%%parallel --memory 60MB for i in range(1) -> r\n'x' * 50_000_000")
     assert len(notebook.live["r"][0]) == 50_000_000
+
+
+def test_memory_that_carries_the_result_is_not_looked_at(notebook):
+    """What a task held was looked at until its process was gone, so that a slow encoding of a large result ended it."""
+    notebook.ok(
+        "import sys, time\nclass Slow:\n    def __reduce__(self):\n        big = bytearray(b'x') * 150_000_000\n"
+        "        if not hasattr(sys, 'was_slow'): sys.was_slow = time.sleep(2.2)\n        return str, (chr(big[5]),)"
+    )
+    notebook.ok("%%parallel --memory 60MB for i in range(1) -> r\nSlow()")
+    assert notebook.live["r"] == ["x"]

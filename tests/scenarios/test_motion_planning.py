@@ -38,3 +38,8 @@ def test_the_notebook_plans_a_path_by_tasks_that_share_a_roadmap(start_kernel: C
     assert kernel.value("(len(ended), len(stats))") == (24, 24)
     few, many = kernel.value("(messages_shared, messages_hub)")
     assert 0 < few < many
+    races = kernel.value("races")
+    assert list(races) == [1, 2, 4, 8, 16, 32, 64, 128]
+    # a solution cannot be known before the luckiest could have it; how much later says the machine
+    assert all(0 < ideal <= solution <= known < 60 for ideal, solution, known in races.values()), races
+    assert "of ideal" in shown["races-table"].stdout

@@ -1,0 +1,102 @@
+"""Attempts at the tasks of a fan-out: whose turn it is, how often each was tried, and how one begins."""
+
+from __future__ import annotations
+
+import os
+import resource
+
+import msgspec
+
+from lambdakernel.executors import wire
+from lambdakernel.executors.base import Executor, Invocation
+from lambdakernel.parallel.output import Output
+from lambdakernel.parallel.running import Running
+
+AT_BIRTH = 2 * len(os.sched_getaffinity(0))
+"""Tasks that are asked for and whose bodies have not begun, at most: a birth keeps a processor busy for some 20 ms, so
+more at once would all begin late, where these begin one after another."""
+BIRTH_S = 2.0
+"""Seconds after which a birth that hangs, or that loads much, keeps no other back."""
+START_DEADLINE_S = 30.0
+"""Seconds from asking for a task's process to its being there; a fork takes milliseconds."""
+_DESCRIPTORS = 5
+"""Of ours for each running task, one to spare."""
+_SPARE = 64
+"""Descriptors left to the notebook and its libraries."""
+
+
+def most_at_once() -> int:
+    """How many tasks may run so that descriptors do not run out; one at least."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        limit = 1 << 20
+    return max(1, (limit - len(os.listdir("/proc/self/fd")) - _SPARE) // _DESCRIPTORS)
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Of one fan-out; None: no limit."""
+
+    workers: int
+    timeout_s: float | None = None
+    memory_nbytes: int | None = None
+    retries: int = 0
+    retry_errors: bool = False
+
+
+class Waiting(msgspec.Struct):
+    """A task whose next attempt is to be started."""
+
+    index: int
+    output: Output = msgspec.field(default_factory=Output)
+    """With what earlier attempts printed."""
+    is_beside: bool = False
+    """Another attempt at it runs, and goes on."""
+
+
+class Attempts:
+    """Counts attempts; those that are tried again come before those that were not tried yet."""
+
+    def __init__(self, total: int) -> None:
+        self._made = [0] * total
+        self._next = self._ids = 0
+        self._again: list[Waiting] = []
+
+    def made(self, index: int) -> int:
+        """At the task, until now."""
+        return self._made[index]
+
+    def next(self) -> Waiting | None:
+        """The task whose turn it is."""
+        if self._again:
+            return self._again.pop(0)
+        if self._next >= len(self._made):
+            return None
+        self._next += 1
+        return Waiting(self._next - 1)
+
+    def again(self, index: int, output: Output) -> None:
+        """The task is tried once more."""
+        self._again.append(Waiting(index, output))
+
+    def skip(self, index: int) -> None:
+        """One that cannot be made counts, too."""
+        self._made[index] += 1
+
+    def begin(
+        self, waiting: Waiting, executor: Executor, job: int, item: int, *, now: float, is_guarded: bool
+    ) -> Running:
+        """Ask for the process of the next attempt. `job` and `item` stay the caller's; its descriptors do not block."""
+        self._made[waiting.index] += 1
+        self._ids += 1
+        id, attempt = self._ids, self._made[waiting.index]
+        ours, theirs = wire.pair()
+        out, out_end = os.pipe2(os.O_CLOEXEC)
+        err, err_end = os.pipe2(os.O_CLOEXEC)
+        for fd in (ours.fileno(), out, err):
+            os.set_blocking(fd, False)
+        pipes = {out: "stdout", err: "stderr"}
+        params = {"index": waiting.index, "attempt": attempt, "is_guarded": is_guarded}
+        executor.start(Invocation(str(id), "task", params), (theirs.fileno(), job, item, out_end, err_end))
+        theirs.close()
+        wire.close_fds((out_end, err_end))
+        return Running(id, waiting.index, attempt, ours, pipes, now, now + START_DEADLINE_S, waiting.output)
