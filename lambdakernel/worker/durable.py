@@ -65,7 +65,7 @@ class Durable:
         self._opened: Opened | None = None
         self._failure: Exception | None = None
         self._unreachable: OSError | None = None
-        self._commit_due = False
+        self._commit_due = self._is_armed = False
         self._outside = False
         self._flush_due = False
         self._modules = len(sys.modules)
@@ -173,10 +173,23 @@ class Durable:
         if outside or self._outside:  # what ran beside the last cell may have gone on after its commit, and ended since
             self.namespace.touch_all()
         self._outside = outside
+        try:
+            committed = self._commit(cell)
+        except NotSaved:
+            self._commit_due = True  # what is here is nowhere else
+            raise
+        self._uncollected_nbytes += committed.nbytes
+        self._flush_later()
+        self._scrub.later()
+        self._tell(committed)
+        return committed
+
+    def _commit(self, cell: Cell | None) -> Committed:
         if self._unreachable is not None:
             raise NotSaved(str(self._unreachable))
+        assert self.namespace is not None
         try:
-            committed = self.namespace.commit(cell)
+            return self.namespace.commit(cell)
         except (kvs.KvsError, OSError) as e:
             raise NotSaved(str(e)) from e
         except MemoryError as e:
@@ -184,11 +197,6 @@ class Durable:
         except Exception as e:  # code of a value that pretends to be another, most likely
             self._kernel.log.exception("a commit failed")
             raise NotSaved(f"{type(e).__name__}: {e}") from e
-        self._uncollected_nbytes += committed.nbytes
-        self._flush_later()
-        self._scrub.later()
-        self._tell(committed)
-        return committed
 
     def _at_cell(self) -> None:
         if self.at_cells and threading.current_thread() is threading.main_thread():  # not a subshell's
@@ -210,8 +218,8 @@ class Durable:
         return [] if self.namespace is None else list(self.namespace.residents())
 
     def is_pinned(self) -> bool:
-        """Whether something lives here that would be lost with this worker."""
-        if self.namespace is None or self.pins:
+        """Whether something lives here that would be lost with this worker: also what is about to be committed."""
+        if self.namespace is None or self.pins or self._commit_due:
             return True
         return bool(self.namespace.residents()) or self._user_runs_outside_cells()
 
@@ -225,17 +233,21 @@ class Durable:
 
     def soon(self) -> None:
         """Something ran that was no cell: commit what it changed, once things are quiet. From any thread."""
+        self._commit_due = True
         self._kernel.main_loop.call_soon_threadsafe(self._arm)
 
     def _arm(self) -> None:
         if self.namespace is None:
+            self._commit_due = False
             return
         self.namespace.touch_all()
-        if not self._commit_due:
-            self._commit_due = True
+        self._commit_due = True
+        if not self._is_armed:
+            self._is_armed = True
             self._kernel.main_loop.call_later(SOON_S, self._commit_soon)
 
     def _commit_soon(self) -> None:
+        self._is_armed = False
         if not self._commit_due or self._kernel.running_cells:
             return  # a cell's commit has it, or will
         try:
