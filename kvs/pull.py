@@ -21,9 +21,10 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from kvs.causal import VersionVector
+from kvs.cold.membership import enter
 from kvs.errors import KvsError, LaneLost, NotAuthentic, StoreForeign
-from kvs.mirror import RESTORED
-from kvs.restore import RETIRED, check_record
+from kvs.restore import RESTORED, RETIRED, check_record
+from kvs.settings import Settings
 from kvs.tiers.failures import TierDamaged, TierUnreachable
 from kvs.tiers.files import write_private
 from kvs.tiers.node import LaneLog, sync_folder
@@ -40,8 +41,8 @@ class Pulled(NamedTuple):
 class Puller:
     """See the module. `pull` may be called from any thread, one runs at a time."""
 
-    def __init__(self, directory: str, key: bytes, tier: Tier) -> None:
-        self._directory, self._key, self._tier = directory, key, tier
+    def __init__(self, directory: str, key: bytes, tier: Tier, *, lease_s: float = Settings().cold_lease_s) -> None:
+        self._directory, self._key, self._tier, self._lease_s = directory, key, tier, lease_s
         self._pulling = threading.Lock()
         self._news = b""
 
@@ -60,6 +61,7 @@ class Puller:
             raise TierUnreachable(self._tier.name, deadline_s, "another pull of this space is not finished")
         try:
             tier = self._tier.until(end_s)
+            enter(self._directory, self._key, tier, now_s=time.time(), lease_s=self._lease_s, end_s=end_s)
             news = tier.news()
             if news == self._news and not accept_gaps:
                 return Pulled(0, 0)
