@@ -23,6 +23,7 @@ from kvs import records, seal
 from kvs.causal import Dot, Sibling, VersionVector
 from kvs.clock import HybridClock
 from kvs.errors import LaneLost, NotAuthentic, ReadOnlyReplica, StoreDamaged
+from kvs.folding import Folding
 from kvs.joining import Joining
 from kvs.key_index import Head, KeyIndex
 from kvs.pins import NEVER, Pin
@@ -97,6 +98,7 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
         self._unpublished_ns = NEVER
         self._watches: WeakSet[Watch] = WeakSet()
         self._news = News(f"{directory}/lanes/news")
+        self._folding = Folding(self.sync)
         self._pin = Pin(self._pins)
         try:
             if lane is not None:
@@ -243,7 +245,7 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
             if os.getpid() != self._pid:
                 raise LaneLost(self._log_path(lane), f"process {self._pid} holds it, and this is a fork of that")
             if self._logs[lane].is_checkpoint_overdue:
-                self.sync()
+                self._folding.begin(is_urgent=self._logs[lane].is_checkpoint_urgent)
             dot = Dot(lane, self._seen.get(lane, 0) + 1)
             hlc, vector = self._clock.tick(), self._vector
             context = vector.to_bytes()
@@ -329,6 +331,8 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
             StoreUnusable: what was published could not be flushed; everything is closed all the same.
         """
         self._end_watches()
+        if os.getpid() == self._pid:
+            self._folding.end()
         with self._lock:
             try:
                 if self._lane in self._logs and os.getpid() == self._pid:

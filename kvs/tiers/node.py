@@ -52,7 +52,9 @@ from kvs.tiers.translation import translated as translated  # for those who know
 DUE_NBYTES = 1 << 20
 """Of the tail from which it is moved to the database when somebody flushes."""
 OVERDUE_NBYTES = 8 << 20
-"""From which a commit must wait for that; whoever opens the log then reads it in some 30 ms."""
+"""From which a commit has that done; whoever opens the log then reads it in some 30 ms."""
+URGENT_NBYTES = 64 << 20
+"""From which a commit waits for it."""
 _FOLD_CACHE_KIB = 32 << 10
 """What a fold changes stays in memory until its end: SQLite's 2 MiB would be written and read again meanwhile."""
 _LEAST = -(1 << 63)
@@ -278,6 +280,10 @@ class LaneLog(Accounts, SingleRows):
     @property
     def is_checkpoint_overdue(self) -> bool:
         return self._tail.nbytes >= OVERDUE_NBYTES
+
+    @property
+    def is_checkpoint_urgent(self) -> bool:
+        return self._tail.nbytes >= URGENT_NBYTES
 
     def fold(self) -> None:
         """Move the commits of the tail to the database, flushed; for the holder of the lane.
