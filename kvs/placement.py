@@ -308,7 +308,7 @@ class BackgroundMover:
             return
 
     def _report(self, report: Report, trouble: str = "") -> None:
-        self._done += len(report.done)
+        self._done += len({move.key for move in report.done})  # one that came up by way of the cold tier moved once
         self._failed += len(report.failed)
         said = {
             "time_s": time.time(),

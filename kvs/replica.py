@@ -77,7 +77,6 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
         self._mirror: Mirror | None = None
         self._logs: dict[int, LaneLog] = {}
         self._seen: dict[int, int] = {}
-        self._versions: dict[int, int] = {}
         self._commits: dict[tuple[int, int], tuple[int, bytes]] = {}
         self._index: dict[bytes, tuple[Sibling[int], ...]] = {}
         self._shown: dict[bytes, tuple[Version, ...]] = {}

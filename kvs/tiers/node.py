@@ -78,8 +78,6 @@ class LaneLog(Accounts, SingleRows):
         self._path, self._disk, self._pid = path, disk, os.getpid()
         self._tail = Tail(path, self.last_folded)
         self._unfolded: list[Frame] | None = None
-        self._state: tuple[object, ...] = ()
-        self._version = 0
         self._joined = (-1, 0)
         self._synced_inode: int | None = None
         self._moving = threading.RLock()
@@ -207,14 +205,6 @@ class LaneLog(Accounts, SingleRows):
     def last_folded(self) -> int:
         """Number of the newest commit that the database has; 0 if there is none."""
         return self._one("select coalesce(max(n), 0) from commits")
-
-    def version(self) -> int:
-        """A number that changes when another connection or process has written the log. About 3 us."""
-        state = (*translated(self._path, self._tail.version), self._one("pragma data_version"))
-        if state != self._state:
-            self._state = state
-            self._version += 1
-        return self._version
 
     def since(self, n: int) -> tuple[list[CommitRow], Keys]:
         """`commits` and `newest_keys` after commit `n`, of one state; without the database if that has not changed."""
