@@ -4,8 +4,9 @@ Theory of operation
 - A segment that was seen is remembered by its etag, with what it names (`cold-names`, which costs nothing but requests
   if it is lost). So a look at all lanes is one listing, and a request for each segment that is new.
 - A row of a lane that this machine writes is left out of its segment if it is gone here, and a later commit of the lane
-  wrote its key, and that is here and authentic: so it was collected, and nothing else became of it. Commits stay: they
-  say what came before what. The segment is written anew in its place, if nobody has done so since it was listed.
+  wrote its key, and that is here and authentic, and in the tier too: so it was collected, nothing else became of it,
+  and who has nothing but the tier has what replaced it. Commits stay: they say what came before what. The segment is
+  written anew in its place, if nobody has done so since it was listed.
 - What another machine writes, that machine collects.
 """
 
@@ -15,6 +16,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
+from typing import NamedTuple
 
 import msgspec
 
@@ -30,7 +32,17 @@ FILE = "cold-names"
 _WORTH = 2
 """A segment is written anew when it would become this many times shorter, or when a blob that it names can go."""
 _LEAST_NBYTES = 4096
-_Known = dict[str, tuple[str, list[bytes]]]
+
+
+class _Seen(NamedTuple):
+    """What a segment had when it had that etag: its last commit, and the blobs that it names."""
+
+    etag: str
+    last: int
+    digests: list[bytes]
+
+
+_Known = dict[str, _Seen]
 
 
 class ColdLanes:
@@ -45,7 +57,7 @@ class ColdLanes:
         Raises:
             TierDamaged, StoreForeign: a segment cannot be read, so nobody knows.
         """
-        return {digest for _, digests in self._look(self._tier.segment_objects()).values() for digest in digests}
+        return {digest for seen in self._look(self._tier.segment_objects()).values() for digest in seen.digests}
 
     def shrink(self) -> tuple[int, int]:
         """Leave out of our own lanes in the tier what was collected here: how many segments, and the bytes freed."""
@@ -58,29 +70,32 @@ class ColdLanes:
         for lane, items in by_lane.items():
             path = f"{self._directory}/lanes/{lane}/log.sqlite"
             if os.path.exists(path) and not os.path.exists(f"{os.path.dirname(path)}/{RESTORED}"):
+                end = known[_place(items[-1])].last
                 with closing(LaneLog(path, writable=False)) as log:
                     for item in _worth(log, items, known):
-                        if saved := self._shrunk(log, item):
+                        if saved := self._shrunk(log, item, end):
                             count, freed = count + 1, freed + saved
         return count, freed
 
-    def _shrunk(self, log: LaneLog, item: SegmentObject) -> int:
-        """The bytes that went from a segment."""
+    def _shrunk(self, log: LaneLog, item: SegmentObject, end: int) -> int:
+        """The bytes that went from a segment of a lane that ends with commit `end` in the tier."""
         found = self._tier.segment_records(item)
-        kept = [self._without_collected(log, item.lane, record) for record in found]
+        kept = [self._without_collected(log, item.lane, record, end) for record in found]
         if kept == list(found):
             return 0
         nbytes = self._tier.replace_segment(item, kept)
         return item.nbytes - nbytes if nbytes else 0
 
-    def _without_collected(self, log: LaneLog, lane: int, record: Record) -> Record:
-        own = {row.key: row for row in log.entries(record.n - 1, record.n)}
-        rows = [row for row in record.rows if row.key in own or not self._is_replaced(log, lane, row.key, record.n)]
+    def _without_collected(self, log: LaneLog, lane: int, record: Record, end: int) -> Record:
+        own = {row.key for row in log.entries(record.n - 1, record.n)}
+        rows = [
+            row for row in record.rows if row.key in own or not self._is_replaced(log, lane, row.key, record.n, end)
+        ]
         return record._replace(rows=tuple(rows)) if len(rows) < len(record.rows) else record
 
-    def _is_replaced(self, log: LaneLog, lane: int, key: bytes, n: int) -> bool:
-        """Whether a later commit of the lane wrote the key, and is here whole."""
-        later, _ = log.folded_write(key, (1 << 63) - 1)
+    def _is_replaced(self, log: LaneLog, lane: int, key: bytes, n: int, end: int) -> bool:
+        """Whether a later commit of the lane, up to `end`, wrote the key, and is here whole."""
+        later, _ = log.folded_write(key, end)
         row, commit = log.entry(key, later), log.folded_commit(later)
         if later <= n or row is None or commit is None:
             return False
@@ -94,17 +109,17 @@ class ColdLanes:
         for item in there:
             place = _place(item)
             known = before.get(place)
-            if known is None or known[0] != item.etag:
-                known, is_new = (item.etag, sorted(set(self._named(item)))), True
+            if known is None or known.etag != item.etag:
+                known, is_new = self._read(item), True
             now[place] = known
         if is_new or len(before) != len(now):
             self._remember(now)
         return now
 
-    def _named(self, item: SegmentObject) -> Iterator[bytes]:
-        for record in self._tier.segment_records(item):
-            for row in record.rows:
-                yield from (ref.digest for ref in refs_from_bytes(row.blobs))
+    def _read(self, item: SegmentObject) -> _Seen:
+        found = self._tier.segment_records(item)
+        named = {ref.digest for record in found for row in record.rows for ref in refs_from_bytes(row.blobs)}
+        return _Seen(item.etag, found[-1].n, sorted(named))
 
     def _remembered(self) -> _Known:
         try:
@@ -139,5 +154,5 @@ def _worth(log: LaneLog, items: list[SegmentObject], known: _Known) -> Iterator[
         named[at].update(ref.digest for ref in refs_from_bytes(blobs))
     for at, item in enumerate(items):
         left = nbytes[at] + _LEAST_NBYTES
-        if item.nbytes > _WORTH * left or set(known[_place(item)][1]) - named[at]:
+        if item.nbytes > _WORTH * left or set(known[_place(item)].digests) - named[at]:
             yield item

@@ -126,10 +126,15 @@ class LaneLog(Accounts, SingleRows):
         Raises:
             StoreFull, StoreUnusable, StoreDamaged: nothing was written. LaneLost: another has written that commit.
         """
+        self.insert_all([(commit, entries)])
+
+    def insert_all(self, commits: Iterable[tuple[CommitRow, Iterable[EntryRow]]]) -> None:
+        """The same for several at once: a reader sees all of them or none."""
 
         def write() -> None:
-            self._connection.execute(INSERT_COMMIT, commit)
-            self._connection.executemany(INSERT_ENTRY, entries)
+            for commit, entries in commits:
+                self._connection.execute(INSERT_COMMIT, commit)
+                self._connection.executemany(INSERT_ENTRY, entries)
 
         self._transact(write)
 

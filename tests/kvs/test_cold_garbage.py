@@ -20,6 +20,7 @@ from kvs.cold.collector import ColdCollected, ColdCollector
 from kvs.cold.membership import read_mark
 from kvs.commands.tidy import gc
 from kvs.mirror import Mirror
+from kvs.tiers.node import LaneLog
 from kvs.tiers.object import ObjectPlace, ObjectTier
 from kvs.tiers.retry import Retry
 from kvs.tiers.s3 import Bucket
@@ -124,6 +125,49 @@ def test_small_values_that_were_superseded_leave_their_segments(machine: Machine
         replica.sync("object")
     with machine("there").reader() as reader:
         assert values(reader) == whole | {b"after": b"x"} and list(reader.check()) == []
+
+
+def test_what_replaced_a_value_is_in_the_tier_before_the_value_goes(
+    machine: Machine, tier: ObjectTier, days: Days
+) -> None:
+    """A machine that was lost between its collection and its next push would have taken the key with it."""
+    space = machine("here")
+    with space.replica() as replica:
+        replica.publish({b"a": Value(old := os.urandom(LARGE)), b"b": Value(b"1" * 20_000)})
+        replica.sync("object")
+        replica.publish({b"a": Value(os.urandom(LARGE)), b"b": Value(b"2" * 20_000)})  # and is not pushed
+        assert replica.collect(now_s=time.time() + LATER_S).versions == 2
+        for _ in range(3):
+            assert collected(space, days.later()) == ColdCollected(0, 0, 0, 0, ())
+        with machine("there").reader() as reader:
+            assert values(reader) == {b"a": old, b"b": b"1" * 20_000} and list(reader.check()) == []
+
+
+def test_a_reader_in_the_middle_of_a_pull_sees_no_key_without_its_value(
+    machine: Machine, days: Days, opened: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit whose rows were collected was shown as damaged until what replaced them had come too."""
+    here, there = machine("here"), machine("there")
+    writer, beside = opened.enter_context(here.replica()), opened.enter_context(here.replica())
+    reader = opened.enter_context(there.replica())
+    beside.put(b"b", b"0")
+    writer.refresh()
+    for n in range(6):
+        writer.publish({b"a": Value(b"%d" % n * 20_000), b"k%d" % (n % 2): Value(b"%d" % n)})
+        writer.sync("object")
+    beside.refresh()
+    writer.collect(now_s=time.time() + LATER_S)
+    assert collected(here, days.later()).segments == 5
+    insert_all, looks = LaneLog.insert_all, []
+
+    def looked(log: LaneLog, commits: object) -> None:
+        insert_all(log, commits)  # type: ignore[arg-type]
+        reader.refresh()
+        looks.append({key: reader.get(key) for key in (b"a", b"b", b"k0", b"k1")})  # refuses one that is damaged
+
+    monkeypatch.setattr(LaneLog, "insert_all", looked)
+    there.pull()
+    assert len(looks) == 2 and values(reader) == values(writer) and list(reader.check()) == []
 
 
 def test_a_row_that_is_missing_here_by_damage_stays_in_the_tier(machine: Machine, tier: ObjectTier, days: Days) -> None:
