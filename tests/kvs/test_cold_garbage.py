@@ -406,7 +406,7 @@ def test_a_collector_that_fails_at_any_call_is_followed_by_one_that_goes_on(
         assert reader.get(b"a")[0].value.payload == data and list(reader.check()) == []
 
 
-@pytest.mark.parametrize("word", ["409", "412", "500", "503", "reset after", "twice"])
+@pytest.mark.parametrize("word", ["409", "412", "503", "reset after"])
 def test_calls_that_fail_and_pass_change_nothing(
     machine: Machine, tier: ObjectTier, s3: Proxy, word: str, days: Days
 ) -> None:
@@ -462,7 +462,7 @@ def rewrite_at_once(replica: kvs.Replica) -> bytes:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_whatever_machines_do_in_whatever_order_nothing_that_is_needed_goes(
     machine: Machine, tier: ObjectTier, days: Days, opened: ExitStack, seed: int
 ) -> None:
