@@ -14,8 +14,9 @@ Theory of operation
   anywhere, and any number of them may run.
 - A copy of another machine's lane has its superseded rows that name the doomed taken out first, unless a live view
   here shows them; then the blob is kept, for as long as that view lives.
-- A machine that does not pass costs space. One that has not for the lease, as whoever waits for it measures it, is
-  retired: it is waited for no more, and enters anew when it is heard of again (`kvs.cold.membership`).
+- A machine that does not pass costs space. One that has not for half a lease, as whoever waits for it measures it, is
+  dismissed, which it would notice within the other half, and enter anew; then it is retired: waited for no more
+  (`kvs.cold.membership`).
 """
 
 from __future__ import annotations
@@ -114,13 +115,10 @@ class _Turn:
         doomed = self._epochs.doomed(epoch)
         self._see(epoch)
         waited_s = self._now_s - self._mark.seen_s
-        if str(self._me) not in self._epochs.newest().passed and waited_s >= self._grace_s:
+        if str(self._me) not in self._epochs.passed(epoch) and waited_s >= self._grace_s:
             self._pass(epoch, doomed)
         waiting = self._waiting(epoch)
-        for member in waiting if waited_s >= self._lease_s else ():
-            if member != self._me:
-                self._epochs.retire(member)
-        if waited_s >= self._lease_s:
+        if self._retired([member for member in waiting if member != self._me], waited_s):
             waiting = self._waiting(epoch)
         nbytes = sum(one.nbytes for one in doomed)
         if waiting:
@@ -133,15 +131,29 @@ class _Turn:
 
     def _unneeded(self, epoch: int, doomed: list[Doomed]) -> list[Doomed]:
         """Of the doomed, what no machine keeps; and, since one may have been retired, no row names by now."""
-        kept = {name for member in self._epochs.newest().passed for name in self._epochs.kept(epoch, member)}
+        kept = {name for member in self._epochs.passed(epoch) for name in self._epochs.kept(epoch, member)}
         named, there = self._lanes.names(), self._tier.blob_objects()
         names = {one.name for one in doomed}
         stays = {found.ref.digest for found in there if found.name not in names}
         return [one for one in doomed if one.name not in kept and (one.digest not in named or one.digest in stays)]
 
     def _waiting(self, epoch: int) -> list[Member]:
-        passed = self._epochs.newest()
-        return [member for member in self._epochs.members() if str(member) not in passed.passed]
+        members, passed = self._epochs.members(), self._epochs.passed(epoch)
+        return [member for member in members if str(member) not in passed]
+
+    def _retired(self, silent: list[Member], waited_s: float) -> bool:
+        """Dismiss who has not passed for half a lease, and retire who was dismissed as long ago; whether any was."""
+        half_s, now_s = self._lease_s / 2, self._now_s
+        if not silent or waited_s < half_s:
+            return False
+        for member in silent:
+            self._epochs.dismiss(member)
+        since = {str(member): min(now_s, self._mark.dismissed_s.get(str(member), now_s)) for member in silent}
+        self._note(self._mark._replace(dismissed_s=since))
+        gone = [member for member in silent if now_s - since[str(member)] >= half_s]
+        for member in gone:
+            self._epochs.retire(member)
+        return bool(gone)
 
     # -- what this machine says
 

@@ -6,9 +6,9 @@ Theory of operation
 - `epoch` in the space's directory says which epoch the machine has passed and which objects are doomed by it. It is
   flushed before the machine's seal is put. All processes of the machine read it each time before they decide what need
   not be put; who writes it holds `epoch-lock`.
-- A machine that was not heard of for longer than the lease may be retired by others. So one that has not looked for
-  half of it looks whether it was, and then enters anew. A lease is a length of time on each machine's own clock: clocks
-  need not agree, only run at about one speed.
+- A machine that does not pass an epoch for half a lease may be dismissed by others, and when half a lease has gone
+  since, retired. So one that has not looked for nearly as long (`_LOOK`) looks whether it was dismissed, and then enters
+  anew. A lease is a length of time on each machine's own clock: clocks need not agree, only run at about one speed.
 """
 
 from __future__ import annotations
@@ -34,17 +34,21 @@ from kvs.tiers.protocol import Tier
 
 FILE, LOCK, CHECKED = "epoch", "epoch-lock", "epoch-checked"
 _WAIT_S = 0.02
+_LOOK = 0.4
+"""Of a lease; what is left of its half is for clocks that run slow, and for a push that began before."""
 
 
 class Mark(NamedTuple):
     """What the file says: this life of the machine, the epoch that it has passed and what is not counted as there; the
-    open epoch that it saw last, and since when (seconds of this machine's clock)."""
+    open epoch that it saw last, and since when (seconds of this machine's clock); since when which machines have been
+    dismissed, as far as it knows."""
 
     incarnation: int
     epoch: int
     doomed: tuple[str, ...]
     seen: int
     seen_s: float
+    dismissed_s: dict[str, float] = {}  # noqa: RUF012  # never changed
 
 
 def as_passed(tier: Tier, mark: Mark | None) -> Tier:
@@ -106,7 +110,7 @@ def _is_checked(directory: str, now_s: float, lease_s: float) -> bool:
         checked_s = float(read(f"{directory}/{CHECKED}"))
     except (FileNotFoundError, ValueError):
         return False
-    return 0.0 <= now_s - checked_s < lease_s / 2 and read_mark(directory) is not None
+    return 0.0 <= now_s - checked_s < _LOOK * lease_s and read_mark(directory) is not None
 
 
 def read_mark(directory: str) -> Mark | None:

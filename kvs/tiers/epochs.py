@@ -1,7 +1,8 @@
 """What machines tell each other of garbage in a space of the object tier: who is there, what is doomed, who has passed.
 
 Layout, below the space
-- `machines/<machine>/<incarnation>`: the machine uses the space; with `.retired` behind it, it is not waited for.
+- `machines/<machine>/<incarnation>`: the machine uses the space; with `.leaving` behind it, it has to enter anew if it
+  still is there; with `.retired`, it is not waited for.
 - `epochs/<epoch>/doomed`: objects of blobs that are to be deleted, written before any of them is.
 - `epochs/<epoch>/seals/<machine>.<incarnation>`: the machine has passed the epoch: it counts none of them as there any
   more, but for those that it says are kept.
@@ -26,7 +27,7 @@ from kvs.tiers.s3 import Bucket
 
 DIGITS = 10
 _INCARNATION_DIGITS = 6
-_RETIRED = ".retired"
+_LEAVING, _RETIRED = ".leaving", ".retired"
 
 
 class Member(NamedTuple):
@@ -52,11 +53,10 @@ class Doomed(NamedTuple):
 
 
 class Epoch(NamedTuple):
-    """The newest epoch, 0 if there never was one; who has passed it, and whether all is deleted."""
+    """The newest epoch, 0 if there never was one, and whether all that is doomed by it is deleted."""
 
     number: int
     is_done: bool
-    passed: frozenset[str]
 
 
 class Epochs:
@@ -77,11 +77,11 @@ class Epochs:
         prefix = f"{self._prefix}machines/"
         for item in self._bucket.list(prefix):
             machine, _, life = item.key[len(prefix) :].partition("/")
-            number = life.removesuffix(_RETIRED)
+            number, _, said = life.partition(".")
             if number.isdecimal():
                 member = Member(machine, int(number))
                 newest[machine] = max(member, newest.get(machine, member))
-                if life != number:
+                if f".{said}" == _RETIRED:
                     retired.add(member)
         return sorted(member for member in newest.values() if member not in retired)
 
@@ -92,11 +92,12 @@ class Epochs:
         return {machine_name(owner) for owner in self._owner_of.values() if owner}
 
     def newest_of(self, machine: str) -> tuple[Member, bool]:
-        """The newest life of a machine that is written down (incarnation 0: none), and whether it was retired."""
+        """The newest life of a machine that is written down (incarnation 0: none), and whether it has to enter anew."""
         prefix = f"{self._prefix}machines/{machine}/"
-        lives = [item.key[len(prefix) :] for item in self._bucket.list(prefix)]
-        newest = max((int(n) for life in lives if (n := life.removesuffix(_RETIRED)).isdecimal()), default=0)
-        return Member(machine, newest), f"{newest:0{_INCARNATION_DIGITS}}{_RETIRED}" in lives
+        lives = [item.key[len(prefix) :].partition(".") for item in self._bucket.list(prefix)]
+        newest = max((int(number) for number, _, _ in lives if number.isdecimal()), default=0)
+        is_over = any(said for number, _, said in lives if number.isdecimal() and int(number) == newest)
+        return Member(machine, newest), is_over
 
     def enter(self, machine: str) -> Member:
         """A new life of the machine, written down."""
@@ -106,8 +107,12 @@ class Epochs:
             if self._bucket.put_new(self._life(member), b""):
                 return member
 
+    def dismiss(self, member: Member) -> None:
+        """Have it enter anew if it still is there."""
+        self._bucket.put_new(self._life(member) + _LEAVING, b"")
+
     def retire(self, member: Member) -> None:
-        """Wait for it no more. Should it come back, it enters anew."""
+        """Wait for it no more."""
         self._bucket.put_new(self._life(member) + _RETIRED, b"")
 
     def _life(self, member: Member) -> str:
@@ -123,9 +128,12 @@ class Epochs:
             if name.isdecimal():
                 found.setdefault(int(name), set()).add(what)
         number = max((n for n, what in found.items() if "doomed" in what), default=0)
-        said = found.get(number, set())
-        passed = frozenset(what.removeprefix("seals/") for what in said if what.startswith("seals/"))
-        return Epoch(number, number == 0 or "done" in said, passed)
+        return Epoch(number, number == 0 or "done" in found[number])
+
+    def passed(self, epoch: int) -> frozenset[str]:
+        """Who has passed that epoch."""
+        prefix = self._path(epoch, "seals/")
+        return frozenset(item.key[len(prefix) :] for item in self._bucket.list(prefix))
 
     def doom(self, epoch: int, doomed: Iterable[Doomed]) -> bool:
         """Open an epoch with what is to be deleted; whether nobody was faster."""

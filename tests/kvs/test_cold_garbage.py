@@ -289,6 +289,7 @@ def test_a_machine_that_is_gone_is_retired_after_the_lease_and_one_that_comes_ba
     collected(here, days.later())
     assert len(collected(here, days.later()).waiting) == 1
     assert len(collected(here, days.later(6 * 86400.0)).waiting) == 1 and len(tier.blobs()) == 4
+    assert len(collected(here, days.later(2 * 86400.0)).waiting) == 1 and len(tier.blobs()) == 4
     done = collected(here, days.later(2 * 86400.0))
     assert (done.blobs, done.waiting) == (2, ()) and len(tier.blobs()) == 2
     gone.put(b"y", again)  # with all that its processes still believe
