@@ -7,8 +7,8 @@ Theory of operation
   flushed before the machine's seal is put. All processes of the machine read it each time before they decide what need
   not be put; who writes it holds `epoch-lock`.
 - A machine that does not pass an epoch for half a lease may be dismissed by others, and when half a lease has gone
-  since, retired. So one that has not looked for nearly as long (`_LOOK`) looks whether it was dismissed, and then enters
-  anew. A lease is a length of time on each machine's own clock: clocks need not agree, only run at about one speed.
+  since, retired. So one that has not looked for nearly as long (`_LOOK`) looks whether it was dismissed, and then
+  enters anew. A lease is a length of time on each machine's own clock: clocks need not agree, only run at one speed.
 """
 
 from __future__ import annotations
