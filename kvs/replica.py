@@ -330,14 +330,14 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
             StoreUnusable: what was published could not be flushed; everything is closed all the same.
         """
         self._end_watches()
-        if os.getpid() == self._pid:
-            self._folding.end()
-        with self._lock:
-            try:
-                if self._lane in self._logs and os.getpid() == self._pid:
+        try:
+            if self._lane in self._logs and os.getpid() == self._pid:
+                self._folding.end()
+                with self._lock:
                     self._blobs.sync()  # the last one to close a log checkpoints it, and that flushes rows
                     self._seal_at_close(self._logs[self._lane])
-            finally:
+        finally:
+            with self._lock:
                 self._close_files()
 
     def _close_files(self) -> None:

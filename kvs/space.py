@@ -333,5 +333,7 @@ class _Holder(Replica):
         )
 
     def close(self) -> None:
-        super().close()
-        self._claim.release()
+        try:
+            super().close()
+        finally:
+            self._claim.release()

@@ -92,6 +92,27 @@ def test_what_a_move_failed_with_the_next_publish_that_needs_one_says(
 
 
 @pytest.mark.usefixtures("long_tails")
+def test_a_move_that_failed_last_is_told_by_close_which_closes_all_the_same(
+    space: kvs.Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = kvs.StoreFull(space.directory)
+
+    def fail(log: LaneLog) -> None:
+        raise full
+
+    replica = space.replica()
+    with monkeypatch.context() as patch:
+        patch.setattr(LaneLog, "checkpoint", fail)
+        for key in (b"a", b"b"):
+            replica.put(key, bytes(LONG))
+        with pytest.raises(kvs.StoreFull):
+            replica.close()
+    assert not any(lane.held for lane in space.lanes())
+    with space.replica() as again:
+        assert again.id == 0 and again.keys() == [b"a", b"b"] and list(again.check()) == []
+
+
+@pytest.mark.usefixtures("long_tails")
 def test_all_that_is_published_during_moves_is_there_once(space: kvs.Space) -> None:
     with space.replica() as replica, space.reader() as reader:
         seen: set[bytes] = set()
