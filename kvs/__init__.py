@@ -11,6 +11,7 @@ Everything that other packages use is listed here.
 """
 
 from kvs.causal import Dot, MultiValue, Sibling, VersionVector
+from kvs.claims import LaneInfo
 from kvs.clock import HybridClock
 from kvs.errors import (
     BlobDamaged,
@@ -30,7 +31,7 @@ from kvs.replica import Commit, Replica, Value, Version
 from kvs.settings import Settings
 from kvs.settings import from_env as settings_from_env
 from kvs.snapshot import Snapshot
-from kvs.space import LaneInfo, Space
+from kvs.space import Space
 from kvs.store import SpaceInfo, Store, open
 from kvs.tiers.blobs import BlobRef
 from kvs.tiers.failures import ExtraMissing, TierDamaged, TierGap, TierRefused, TierUnreachable

@@ -18,6 +18,7 @@ import os
 import time
 import warnings
 from collections.abc import Collection
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from kvs import records, seal
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 _EMPTY: tuple[()] = ()
 _NOTHING: frozenset[bytes] = frozenset()
+_vector = lru_cache(256)(VersionVector.from_bytes)
+"""Vectors are immutable, and one is asked for again while its commit is joined."""
 _MANY = 1000
 """Of keys in one join: each of them is likely to come once."""
 
@@ -54,7 +57,6 @@ class Joining(Unread):
     _news: News
     _logs: dict[int, LaneLog]
     _seen: dict[int, int]
-    _versions: dict[int, int]
     _commits: dict[tuple[int, int], tuple[int, bytes]]
     _index: dict[bytes, tuple[Sibling[int], ...]]
     _shown: dict[bytes, tuple[Version, ...]]
@@ -103,10 +105,7 @@ class Joining(Unread):
             if lane == self._lane and lane in self._seen:
                 continue  # nobody else writes it
             try:
-                version = log.version()
-                if self._versions.get(lane) != version or lane not in self._seen:
-                    changed |= self._join_lane(lane, log)
-                    self._versions[lane] = version
+                changed |= self._join_lane(lane, log)
             except StoreDamaged as e:
                 if lane == self._lane:
                     raise
@@ -184,7 +183,7 @@ class Joining(Unread):
             written = marks.pop(mark, None)
             if written == n:
                 if n != at:
-                    at, dot, context = n, Dot(lane, n), VersionVector.from_bytes(writes[n].context)
+                    at, dot, context = n, Dot(lane, n), _vector(writes[n].context)
                     by_kind.clear()
                 if kind not in by_kind:
                     by_kind[kind] = (Sibling(dot, context, writes[n].hlc, kind),)
@@ -214,7 +213,7 @@ class Joining(Unread):
                     newest[marks[at : at + size]] = n
         if last is not None:
             self._clock.see(max(row.hlc for row in good.values()))
-            self._needed = self._needed.join(VersionVector.from_bytes(last.context))  # which holds all earlier ones
+            self._needed = self._needed.join(_vector(last.context))  # which holds all earlier ones
         return newest, good
 
     def _is_authentic(self, lane: int, row: CommitRow) -> bool:
@@ -279,5 +278,7 @@ def _highest(since: int, commits: list[CommitRow], rows: list[tuple[bytes, int, 
     A damaged row may show any number: those that the count of damaged rows cannot explain are not believed.
     """
     top = max((n for n in good if n > since), default=since)
+    if len(good) == len(commits):
+        return top
     limit = top + sum(row.n not in good for row in commits)
     return max([top, *(row.n for row in commits if row.n <= limit), *(n for _, n, _ in rows if n <= limit)])

@@ -9,6 +9,8 @@ Theory of operation
 - A lane that ends otherwise in the tier than here was written by two: that is `LaneLost`, and nothing is overwritten.
   Lanes that were restored from the tier are not ours to push.
 - Any number of mirrors of one space may run at once: they put the same, once.
+- What is doomed in the tier does not count as there: which that is, is looked up after records were read and before
+  their blobs are (`kvs.cold.collector` says why).
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from kvs import records, seal
 from kvs.causal import Dot
+from kvs.cold.membership import Mark, as_passed, enter, read_mark
 from kvs.errors import BlobDamaged, KvsError, LaneLost, NotAuthentic, StoreDamaged
+from kvs.restore import RESTORED
+from kvs.settings import Settings
 from kvs.tiers.blobs import BlobRef, Blobs, refs_from_bytes
 from kvs.tiers.failures import TierUnreachable
 from kvs.tiers.files import sync_file
@@ -30,11 +34,6 @@ from kvs.tiers.local import records_of
 from kvs.tiers.node import LaneLog, sync_folder
 from kvs.tiers.protocol import Record, Tier, is_same
 
-if TYPE_CHECKING:
-    from kvs.pull import Puller
-
-RESTORED = "restored"
-"""The file in a lane's directory that says: another machine wrote it, and we only read it."""
 _RANGE_RECORDS, _RANGE_BYTES = 1000, 4 << 20
 
 
@@ -49,12 +48,13 @@ class Pushed(NamedTuple):
 class Mirror:
     """See the module. `push` may be called from any thread, one push runs at a time."""
 
-    def __init__(self, directory: str, key: bytes, tier: Tier) -> None:
-        self._directory, self._key, self._tier = directory, key, tier
-        self._blobs = Blobs(f"{directory}/blobs")
+    def __init__(self, directory: str, key: bytes, tier: Tier, *, lease_s: float = Settings().cold_lease_s) -> None:
+        self._directory, self._key, self._tier, self._lease_s = directory, key, tier, lease_s
+        self._blobs = Blobs(f"{directory}/blobs", tier.get_blob)
         self._pushing = threading.Lock()
         self._ends: dict[int, int] = {}
         self._there: set[BlobRef] = set()
+        self._mark: Mark | None = None
 
     def push(self, *, deadline_s: float = 60.0) -> Pushed:
         """Copy everything published here so far; when it returns, all of it is in the tier.
@@ -70,8 +70,10 @@ class Mirror:
             raise TierUnreachable(self._tier.name, deadline_s, "another push of this mirror is not finished")
         try:
             tier, done = self._tier.until(end_s), Pushed(0, 0, 0)
+            if lanes := self._lanes():
+                enter(self._directory, self._key, tier, now_s=time.time(), lease_s=self._lease_s, end_s=end_s)
             failures: list[KvsError] = []
-            for lane in self._lanes():
+            for lane in lanes:
                 try:
                     for part in self._push_lane(lane, tier, end_s):
                         done = Pushed(*(a + b for a, b in zip(done, part, strict=True)))
@@ -103,6 +105,7 @@ class Mirror:
                 for record in part:
                     self._check(lane, record)
                 sent: list[int] = []
+                tier = self._as_passed(tier)
                 part = [self._with_blobs(record, log, tier, end_s, sent) for record in part]
                 _check_time(tier.name, end_s)
                 log.sync()
@@ -111,6 +114,14 @@ class Mirror:
                 yield Pushed(len(part), len(sent), sum(sent) + sum(record.nbytes for record in part))
         finally:
             log.close()
+
+    def _as_passed(self, tier: Tier) -> Tier:
+        """The tier without what is doomed by now; what was known to be there is asked again when that has changed."""
+        mark = read_mark(self._directory)
+        if mark != self._mark:
+            self._mark = mark
+            self._there.clear()
+        return as_passed(tier, mark)
 
     def _with_blobs(self, record: Record, log: LaneLog, tier: Tier, end_s: float, sent: list[int]) -> Record:
         """The record, with all that its rows name in the tier; the bytes of each blob that went there join `sent`."""
@@ -156,7 +167,7 @@ class Mirror:
         if ref in self._there:
             return []
         _check_time(tier.name, end_s)
-        if not is_here and tier.has_blob(ref):  # restored, and not fetched yet
+        if not is_here and tier.has_blob(ref):  # restored, and not fetched yet; else it is fetched now
             self._there.add(ref)
             return []
         with self._blobs.open(ref) as data:
@@ -187,68 +198,3 @@ def _ranges(found: Iterator[Record]) -> Iterator[list[Record]]:
             part, nbytes = [], 0
     if part:
         yield part
-
-
-@dataclass(frozen=True, slots=True)
-class MirrorState:
-    """How a background mirror is doing: turns that ended, commits that were pulled, what the last turn failed with."""
-
-    pushes: int
-    failure: KvsError | None
-    pulled: int = 0
-
-
-class BackgroundMirror:
-    """A mirror with a thread of its own, which pushes, and pulls if it was given a `puller`, until it is closed.
-
-    It waits `every_s` seconds between two turns.
-
-    A tier that cannot be reached is tried again at the next turn. Any other failure ends the thread, and `close` raises
-    it; `state` tells it before.
-    """
-
-    def __init__(
-        self, mirror: Mirror, *, every_s: float = 1.0, push_deadline_s: float = 60.0, puller: Puller | None = None
-    ) -> None:
-        self._mirror, self._every_s, self._push_deadline_s = mirror, every_s, push_deadline_s
-        self._puller = puller
-        self._closing = threading.Event()
-        self._state = MirrorState(0, None)
-        self._thread = threading.Thread(target=self._run, name="kvs mirror", daemon=True)
-        self._thread.start()
-
-    @property
-    def state(self) -> MirrorState:
-        return self._state
-
-    def close(self, *, deadline_s: float = 60.0) -> Pushed:
-        """End the thread, and push what is left.
-
-        Raises:
-            KvsError: not all is in the tier; see `Mirror.push`. The thread has ended, or ends with its request.
-        """
-        end_s = time.monotonic() + deadline_s
-        self._closing.set()
-        self._thread.join(deadline_s)
-        failure = self._state.failure
-        if failure is not None and not isinstance(failure, TierUnreachable):
-            raise failure
-        return self._mirror.push(deadline_s=max(0.0, end_s - time.monotonic()))
-
-    def __enter__(self) -> BackgroundMirror:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _run(self) -> None:
-        while not self._closing.wait(self._every_s):
-            state = self._state
-            try:
-                self._mirror.push(deadline_s=self._push_deadline_s)
-                pulled = self._puller.pull(deadline_s=self._push_deadline_s).commits if self._puller else 0
-                self._state = MirrorState(state.pushes + 1, None, state.pulled + pulled)
-            except KvsError as e:
-                self._state = replace(state, failure=e)
-                if not isinstance(e, TierUnreachable):
-                    return

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from kvs.cold.membership import as_passed, is_doomed, read_mark
 from kvs.errors import KvsError
 from kvs.movement.actor import Limits, Mover, Report
 from kvs.movement.bids import PERSON, Terms
@@ -166,6 +167,8 @@ class Placement:
             if self._sample_s(ref) != last_s:
                 raise Refused(f"demotion of {ref.digest.hex()}", "it was read meanwhile")
             held_ns = min((view.holds_since_ns for view in views(f"{self._space}/pins")), default=NEVER)
+            if is_doomed(self._space, ref.digest):  # after the look at who holds it: see `kvs.cold.collector`
+                raise Refused(f"demotion of {ref.digest.hex()}", f"{self._cold.name} is about to delete its copy")
             self._files.delete_unwanted(ref, before_s=min(self._here.get(ref, 0.0), (held_ns - SETTLED_NS) / 1e9))
             if os.path.exists(self._files.path(ref)):
                 raise Refused(f"demotion of {ref.digest.hex()}", "somebody has put it, and not flushed it yet")
@@ -192,7 +195,7 @@ class Placement:
         return b"".join(self._until().get_blob(ref))  # and leave no file, which nobody has decided on
 
     def _until(self) -> ColdTier:
-        return self._cold.until(time.monotonic() + MOVE_S)
+        return as_passed(self._cold.until(time.monotonic() + MOVE_S), read_mark(self._space))
 
     def _sample_s(self, ref: BlobRef) -> float:
         with self._lock:
@@ -305,7 +308,7 @@ class BackgroundMover:
             return
 
     def _report(self, report: Report, trouble: str = "") -> None:
-        self._done += len(report.done)
+        self._done += len({move.key for move in report.done})  # one that came up by way of the cold tier moved once
         self._failed += len(report.failed)
         said = {
             "time_s": time.time(),

@@ -6,6 +6,9 @@ Theory of operation
 - A record is appended only when all that its writer had seen is here. So whoever reads in the middle of a pull sees a
   state that there was. Machines push lane by lane, so some of it may not be there yet: what needs it waits for the next
   pull, and is counted as `waiting`.
+- Rows that were collected are not in the tier. So records of a lane are appended together with what replaced their
+  rows: nobody here sees a key whose value is gone and whose next one has not come. Where lanes wait for each other in
+  the middle of that, they are taken one by one, and such a key is refused until the next one has come.
 - What was pushed by a machine that then lost the rest may wait for ever. `accept_gaps` says that this is so.
 - A pull that is killed leaves a prefix; the next goes on from there. Blobs stay where they are until they are wanted.
 """
@@ -20,14 +23,19 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from kvs import records, seal
 from kvs.causal import VersionVector
+from kvs.cold.membership import enter
 from kvs.errors import KvsError, LaneLost, NotAuthentic, StoreForeign
-from kvs.mirror import RESTORED
-from kvs.restore import RETIRED, check_record
+from kvs.restore import RESTORED, RETIRED, check_record
+from kvs.settings import Settings
 from kvs.tiers.failures import TierDamaged, TierUnreachable
 from kvs.tiers.files import write_private
 from kvs.tiers.node import LaneLog, sync_folder
 from kvs.tiers.protocol import Record, Tier
+
+_MOST = 10_000
+"""Records of a group: where rows are not collected but lost, nothing would end it."""
 
 
 class Pulled(NamedTuple):
@@ -40,8 +48,8 @@ class Pulled(NamedTuple):
 class Puller:
     """See the module. `pull` may be called from any thread, one runs at a time."""
 
-    def __init__(self, directory: str, key: bytes, tier: Tier) -> None:
-        self._directory, self._key, self._tier = directory, key, tier
+    def __init__(self, directory: str, key: bytes, tier: Tier, *, lease_s: float = Settings().cold_lease_s) -> None:
+        self._directory, self._key, self._tier, self._lease_s = directory, key, tier, lease_s
         self._pulling = threading.Lock()
         self._news = b""
 
@@ -60,6 +68,7 @@ class Puller:
             raise TierUnreachable(self._tier.name, deadline_s, "another pull of this space is not finished")
         try:
             tier = self._tier.until(end_s)
+            enter(self._directory, self._key, tier, now_s=time.time(), lease_s=self._lease_s, end_s=end_s)
             news = tier.news()
             if news == self._news and not accept_gaps:
                 return Pulled(0, 0)
@@ -79,10 +88,10 @@ class Puller:
             while ready := heads.ready(have, accept_gaps):
                 if time.monotonic() >= end_s:
                     raise TierUnreachable(tier.name, 0.0, "the deadline came before everything was joined")
-                lane = ready[0]
-                record = heads.take(lane)
-                count += _appended(logs[lane], record)
-                have[lane] = record.n
+                lane, length = ready
+                group = heads.take(lane, length)
+                count += _appended(logs[lane], group)
+                have[lane] = group[-1].n
             if heads.failures:
                 raise heads.failures[0]
             return Pulled(count, heads.waiting)
@@ -116,48 +125,81 @@ class Puller:
 
 
 class _Heads:
-    """The next record of each lane, authenticated. A lane that fails has none any more; the others go on."""
+    """The next records of each lane, authenticated. A lane that fails has none any more; the others go on."""
 
     def __init__(self, found: dict[int, Iterator[Record]], key: bytes, where: str) -> None:
         self._found, self._key, self._where = found, key, where
-        self._heads: dict[int, tuple[Record, VersionVector]] = {}
+        self._read: dict[int, list[Record]] = {}
+        """Of each lane what was read and not taken: a group, or what is left of one."""
+        self._met: dict[int, int] = {}
+        """How many of these need nothing that is not here, as far as was looked: what is here stays."""
         self.failures: list[KvsError] = []
         for lane in found:
             self._advance(lane)
 
     @property
     def waiting(self) -> int:
-        return len(self._heads)
+        return len(self._read)
 
-    def ready(self, have: Mapping[int, int], accept_gaps: bool) -> list[int]:
-        """A lane whose next record needs nothing that is not here, if there is one; with `accept_gaps`, the oldest."""
-        for lane, (_, context) in self._heads.items():
-            if all(other == lane or have.get(other, 0) >= n for other, n in context):
-                return [lane]
-        return sorted(self._heads, key=lambda lane: (self._heads[lane][0].commit.hlc, lane))[:1] if accept_gaps else []
+    def ready(self, have: Mapping[int, int], accept_gaps: bool) -> tuple[int, int] | None:
+        """A lane, and how many of its next records need nothing that is not here: a group, else a part of one; with
+        `accept_gaps`, else the oldest record that there is."""
+        parts: list[tuple[int, int]] = []
+        for lane, group in self._read.items():
+            length = self._met[lane]
+            while length < len(group) and _is_met(group[length], lane, have):
+                length += 1
+            self._met[lane] = length
+            if length == len(group):
+                return lane, length
+            parts.append((length, lane))
+        length, lane = max(parts, default=(0, 0))
+        if length:
+            return lane, length
+        if accept_gaps and self._read:
+            return min(self._read, key=lambda lane: (self._read[lane][0].commit.hlc, lane)), 1
+        return None
 
-    def take(self, lane: int) -> Record:
-        record, _ = self._heads.pop(lane)
-        self._advance(lane)
-        return record
+    def take(self, lane: int, length: int) -> list[Record]:
+        group = self._read.pop(lane)
+        if left := group[length:]:
+            self._read[lane], self._met[lane] = left, 0
+        else:
+            self._advance(lane)
+        return group[:length]
 
     def _advance(self, lane: int) -> None:
+        """Read the next group: up to where each row that is missing was written again; one record if none was."""
+        group: list[Record] = []
+        missing: set[bytes] = set()
         try:
-            record = next(self._found[lane], None)
-            if record is not None:
+            while (record := next(self._found[lane], None)) is not None:
                 check_record(self._key, lane, record, self._where)
-                self._heads[lane] = record, VersionVector.from_bytes(record.commit.context)
+                group.append(record)
+                there = {seal.key_mark(row.key) for row in record.rows}
+                missing = (missing | set(records.split_marks(record.commit.marks))) - there
+                if not missing or len(group) >= _MOST:
+                    break
         except (NotAuthentic, TierDamaged, StoreForeign) as e:
             self.failures.append(e)
+        if group:
+            self._read[lane], self._met[lane] = group, 0
 
 
-def _appended(log: LaneLog, record: Record) -> int:
-    """1 if the record was appended, 0 if another pull was faster."""
+def _is_met(record: Record, lane: int, have: Mapping[int, int]) -> bool:
+    context = VersionVector.from_bytes(record.commit.context)
+    return all(other == lane or have.get(other, 0) >= n for other, n in context)
+
+
+def _appended(log: LaneLog, group: list[Record]) -> int:
+    """How many were appended; those that another pull was faster with were not."""
     try:
-        log.insert(record.commit, record.rows)
+        log.insert_all(group)
+        return len(group)
     except LaneLost:
-        return 0
-    return 1
+        last = log.last()
+        left = [record for record in group if record.n > last]
+        return _appended(log, left) if left and len(left) < len(group) else 0
 
 
 def _make_lane(folder: str) -> None:

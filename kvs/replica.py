@@ -23,6 +23,7 @@ from kvs import records, seal
 from kvs.causal import Dot, Sibling, VersionVector
 from kvs.clock import HybridClock
 from kvs.errors import LaneLost, NotAuthentic, ReadOnlyReplica, StoreDamaged
+from kvs.folding import Folding
 from kvs.joining import Joining
 from kvs.key_index import Head, KeyIndex
 from kvs.pins import NEVER, Pin
@@ -76,7 +77,6 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
         self._mirror: Mirror | None = None
         self._logs: dict[int, LaneLog] = {}
         self._seen: dict[int, int] = {}
-        self._versions: dict[int, int] = {}
         self._commits: dict[tuple[int, int], tuple[int, bytes]] = {}
         self._index: dict[bytes, tuple[Sibling[int], ...]] = {}
         self._shown: dict[bytes, tuple[Version, ...]] = {}
@@ -97,6 +97,7 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
         self._unpublished_ns = NEVER
         self._watches: WeakSet[Watch] = WeakSet()
         self._news = News(f"{directory}/lanes/news")
+        self._folding = Folding(self.sync)
         self._pin = Pin(self._pins)
         try:
             if lane is not None:
@@ -243,7 +244,7 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
             if os.getpid() != self._pid:
                 raise LaneLost(self._log_path(lane), f"process {self._pid} holds it, and this is a fork of that")
             if self._logs[lane].is_checkpoint_overdue:
-                self.sync()
+                self._folding.begin(is_urgent=self._logs[lane].is_checkpoint_urgent)
             dot = Dot(lane, self._seen.get(lane, 0) + 1)
             hlc, vector = self._clock.tick(), self._vector
             context = vector.to_bytes()
@@ -329,12 +330,14 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
             StoreUnusable: what was published could not be flushed; everything is closed all the same.
         """
         self._end_watches()
-        with self._lock:
-            try:
-                if self._lane in self._logs and os.getpid() == self._pid:
+        try:
+            if self._lane in self._logs and os.getpid() == self._pid:
+                self._folding.end()
+                with self._lock:
                     self._blobs.sync()  # the last one to close a log checkpoints it, and that flushes rows
                     self._seal_at_close(self._logs[self._lane])
-            finally:
+        finally:
+            with self._lock:
                 self._close_files()
 
     def _close_files(self) -> None:

@@ -10,23 +10,28 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from kvs import records, seal
 from kvs.causal import Dot
+from kvs.cold.membership import enter
 from kvs.errors import BlobDamaged, NotAuthentic, StoreDamaged, StoreFull, StoreUnusable
-from kvs.mirror import RESTORED
 from kvs.recovery import boot_id
+from kvs.settings import Settings
 from kvs.tiers.blobs import Blobs, refs_from_bytes
 from kvs.tiers.files import write_private
 from kvs.tiers.node import LaneLog, sync_folder
 from kvs.tiers.protocol import Record, Tier
 
-RETIRED = "retired"
+RETIRED, RESTORED = "retired", "restored"
+"""The files in a lane's directory that say: it is written no more; another machine writes it, and we only read it."""
 
 
-def restore_space(name: str, directory: str, key: bytes, tier: Tier) -> bool:
+def restore_space(
+    name: str, directory: str, key: bytes, tier: Tier, *, lease_s: float = Settings().cold_lease_s
+) -> bool:
     """Make the space at `directory` from `tier`; False if it has none of it, or another process was faster.
 
     Raises:
@@ -42,6 +47,7 @@ def restore_space(name: str, directory: str, key: bytes, tier: Tier) -> bool:
     try:
         for folder in (aside, f"{aside}/lanes", f"{aside}/blobs"):
             os.makedirs(folder, 0o700)
+        enter(aside, key, tier, now_s=time.time(), lease_s=lease_s, end_s=time.monotonic())  # before a look at lanes
         for lane in lanes:
             _restore_lane(f"{aside}/lanes/{lane}", lane, key, tier)
         write_private(f"{aside}/name", seal.name_bytes(name))

@@ -22,6 +22,10 @@ class Settings(NamedTuple):
     retain_s: float = 60.0
     """Seconds that a superseded version or an unreferenced blob is kept, since a reader may still hold it."""
 
+    cold_lease_s: float = 7 * 86400.0
+    """Seconds after which a machine that has not been heard of no longer keeps garbage in the cold tier: long enough
+    for a holiday with the lid closed. The same on all machines that share one."""
+
     allow_network: bool = False
     """Accept a network file system, on which locks and maps cannot be relied on."""
 
@@ -37,7 +41,7 @@ def checked(settings: Settings) -> Settings:
     """
     if settings.durability not in DURABILITIES:
         raise ValueError(f"durability is {settings.durability!r}. Set it to one of {', '.join(DURABILITIES)}.")
-    for name in ("inline_limit_bytes", "retain_bytes", "retain_s"):
+    for name in ("inline_limit_bytes", "retain_bytes", "retain_s", "cold_lease_s"):
         if not getattr(settings, name) >= 0:
             raise ValueError(f"{name} is {getattr(settings, name)!r}. Set it to 0 or more.")
     return settings

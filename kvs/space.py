@@ -1,21 +1,15 @@
-"""A space: one namespace of a store, with its lanes, its blobs and its own key.
-
-A lane is claimed by an exclusive lock on a file, which the system releases when its holder dies, however it dies. So
-a crash leaves nothing behind that would hinder the next writer, and no lane ever has two.
-"""
+"""A space: one namespace of a store, with its lanes, its blobs and its own key."""
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple
-from weakref import WeakSet
+from typing import TYPE_CHECKING
 
 from kvs import pins, recovery, seal
+from kvs.claims import Claim, LaneInfo, lane_info
 from kvs.clock import HybridClock
 from kvs.errors import KvsError, SpaceHeld, StoreDamaged, StoreForeign, StoreUnusable
 from kvs.replica import Replica
@@ -23,18 +17,11 @@ from kvs.settings import Settings
 from kvs.tiers.files import write_private
 
 if TYPE_CHECKING:
-    from kvs.mirror import BackgroundMirror
+    from kvs.background import BackgroundMirror
+    from kvs.cold.collector import ColdCollected, ColdCollector
     from kvs.pull import Pulled, Puller
     from kvs.repair import Repaired
     from kvs.tiers.protocol import Tier
-
-
-class LaneInfo(NamedTuple):
-    """A lane, whether a live process holds it, and what its last holder said of itself."""
-
-    id: int
-    held: bool
-    owner: Mapping[str, str | int]
 
 
 class Space:
@@ -60,6 +47,10 @@ class Space:
     @property
     def directory(self) -> str:
         return self._directory
+
+    @property
+    def has_cold(self) -> bool:
+        return self._cold is not None
 
     def exists(self) -> bool:
         return os.path.exists(f"{self._directory}/name")
@@ -103,7 +94,7 @@ class Space:
         """Every lane, in order."""
         if not self.exists():
             return []
-        return [_lane_info(self._owner_path(lane), lane) for lane in self._lane_numbers()]
+        return [lane_info(self._owner_path(lane), lane) for lane in self._lane_numbers()]
 
     def delete(self, *, force: bool = False) -> None:
         """Remove the space with everything in it.
@@ -169,7 +160,7 @@ class Space:
         for lane in lanes:
             claim = Claim.attempt(self._owner_path(lane), lane)
             if claim is None:
-                raise SpaceHeld(self.name, _lane_info(self._owner_path(lane), lane).owner.get("pid", "unknown"))
+                raise SpaceHeld(self.name, lane_info(self._owner_path(lane), lane).owner.get("pid", "unknown"))
             stack.callback(claim.release)
         for pid in pins.holders(f"{self._directory}/pins"):
             raise SpaceHeld(self.name, pid)
@@ -180,18 +171,47 @@ class Space:
             self.name, self._directory, self._key, self._settings, lane=lane, clock=HybridClock(), cold=self._cold
         )
 
-    def mirror(self, *, every_s: float = 1.0, pull: bool = False) -> BackgroundMirror:
+    def mirror(self, *, every_s: float = 1.0, pull: bool = False, collect_every_s: float = 3600.0) -> BackgroundMirror:
         """What this machine publishes, copied to the cold tier from now on; close it.
 
-        With `pull`, what other machines push is joined into the space too, at each turn.
+        With `pull`, what other machines push is joined into the space too, at each turn. After a turn, but not more
+        often than `collect_every_s`, garbage there is collected as `collect_cold` does.
 
         Raises:
             StoreUnusable: the store has no cold tier.
         """
-        from kvs.mirror import BackgroundMirror, Mirror  # here: only a store with a cold tier needs it
+        from kvs.background import BackgroundMirror  # here: only a store with a cold tier needs it
+        from kvs.mirror import Mirror
 
-        mirror = Mirror(self._directory, self._key, self._cold_tier())
-        return BackgroundMirror(mirror, every_s=every_s, puller=self._puller() if pull else None)
+        mirror = Mirror(self._directory, self._key, self._cold_tier(), lease_s=self._settings.cold_lease_s)
+        puller = self._puller() if pull else None
+        return BackgroundMirror(
+            mirror, every_s=every_s, puller=puller, collector=self._collector(), collect_every_s=collect_every_s
+        )
+
+    def collect_cold(self, *, now_s: float) -> ColdCollected | None:
+        """Free what nothing in the cold tier needs any more; None if that is no tier where garbage is collected.
+
+        A call goes as far as can be gone now: it lists what is to be deleted, and deletes what was listed before once
+        every machine that uses the space has seen the list for `retain_s` and agreed. See `kvs.cold.collector`.
+
+        Raises:
+            StoreUnusable: the store has no cold tier, or another process of this machine collects just now.
+            TierUnreachable, TierRefused: call it again. TierDamaged, StoreDamaged, StoreForeign: nothing was deleted.
+        """
+        self._cold_tier()
+        self._create()
+        collector = self._collector()
+        return collector.collect(now_s=now_s) if collector is not None else None
+
+    def _collector(self) -> ColdCollector | None:
+        from kvs.cold.collector import ColdCollector  # here: only a store with a cold tier needs it
+        from kvs.tiers.object import ObjectTier
+
+        tier, settings = self._cold_tier(), self._settings
+        if not isinstance(tier, ObjectTier):
+            return None
+        return ColdCollector(self._directory, self._key, tier, grace_s=settings.retain_s, lease_s=settings.cold_lease_s)
 
     def pull(self, *, deadline_s: float = 60.0, accept_gaps: bool = False) -> Pulled:
         """Join what other machines pushed to the cold tier; a replica shows it when it is refreshed. See `Puller.pull`.
@@ -206,7 +226,7 @@ class Space:
 
         tier = self._cold_tier()
         self._create()
-        return Puller(self._directory, self._key, tier)
+        return Puller(self._directory, self._key, tier, lease_s=self._settings.cold_lease_s)
 
     def _cold_tier(self) -> Tier:
         if self._cold is None:
@@ -219,7 +239,8 @@ class Space:
         if self._cold is not None and not self.exists():
             from kvs.restore import restore_space
 
-            restore_space(self.name, self._directory, self._key, self._cold)
+            lease_s = self._settings.cold_lease_s
+            restore_space(self.name, self._directory, self._key, self._cold, lease_s=lease_s)
 
     def _create(self) -> None:
         self._restore()
@@ -302,47 +323,6 @@ def _gone_or_raise(function: object, path: str, failure: tuple[object, BaseExcep
         raise StoreUnusable(path, str(failure[1]), "Give its owner write permission.") from failure[1]
 
 
-class Claim:
-    """An exclusive lock on a lane, held by this process alone: a forked child drops its copy."""
-
-    def __init__(self, fd: int, lane: int) -> None:
-        self._fd = fd
-        self.lane = lane
-        _CLAIMS.add(self)
-
-    @classmethod
-    def attempt(cls, path: str, lane: int) -> Claim | None:
-        """The lock, or None if another holds it."""
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            return None
-        return cls(fd, lane)
-
-    def tell(self, owner: Mapping[str, str | int]) -> None:
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, json.dumps(dict(owner)).encode(), 0)
-
-    def release(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-
-_CLAIMS: WeakSet[Claim] = WeakSet()
-
-
-def _drop_claims_in_child() -> None:
-    """A lock lives as long as any copy of its descriptor; a cell's own forks must not keep a dead worker's."""
-    for claim in list(_CLAIMS):
-        claim.release()
-
-
-os.register_at_fork(after_in_child=_drop_claims_in_child)
-
-
 class _Holder(Replica):
     """A replica with the claim on its lane."""
 
@@ -353,33 +333,7 @@ class _Holder(Replica):
         )
 
     def close(self) -> None:
-        super().close()
-        self._claim.release()
-
-
-def _lane_info(path: str, lane: int) -> LaneInfo:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return LaneInfo(lane, False, {})
-    try:
-        return LaneInfo(lane, _is_locked(fd), _owner(os.pread(fd, 65536, 0)))
-    finally:
-        os.close(fd)
-
-
-def _is_locked(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    return False
-
-
-def _owner(data: bytes) -> Mapping[str, str | int]:
-    """What the holder said; a half-written line says nothing."""
-    try:
-        said = json.loads(data)
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
+        try:
+            super().close()
+        finally:
+            self._claim.release()

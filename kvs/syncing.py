@@ -76,7 +76,9 @@ class Syncing:
             from kvs.mirror import Mirror  # here: only a store with a cold tier needs it
 
             with self._lock:
-                self._mirror = self._mirror or Mirror(self._directory, self._key, self._cold)
+                self._mirror = self._mirror or Mirror(
+                    self._directory, self._key, self._cold, lease_s=self._settings.cold_lease_s
+                )
             self._mirror.push(deadline_s=deadline_s)
 
     def _hold_no_longer(self) -> None:

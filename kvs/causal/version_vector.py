@@ -45,10 +45,11 @@ class VersionVector(Lattice):
     def _join(self, other: VersionVector) -> VersionVector:
         if other._leq(self):
             return self
-        merged = dict(self._counts)
-        for replica, count in other:
-            merged[replica] = max(count, merged.get(replica, 0))
-        return VersionVector(merged.items())
+        merged = self._counts.copy()
+        for replica, count in other._counts.items():
+            if count > merged.get(replica, 0):
+                merged[replica] = count
+        return _of_counts(merged) if len(merged) == len(self._counts) else VersionVector(merged.items())
 
     def _leq(self, other: VersionVector) -> bool:
         theirs = other._counts

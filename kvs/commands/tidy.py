@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import kvs
-from kvs.commands.common import DAMAGED, WHOLE, say, spaces
+from kvs.commands.common import DAMAGED, WHOLE, printable, say, spaces
 
 ABANDONED_S = 3600.0
 """Age from which a half-written file has no maker any more; making one takes milliseconds."""
@@ -16,6 +16,7 @@ ABANDONED_S = 3600.0
 def gc(store: kvs.Store) -> int:
     """drop old versions and unneeded blobs beyond what the settings retain, and give their space back"""
     damaged = freed = versions = 0
+    cold: list[str] = []
     before = sum(info.nbytes for info in store.spaces())
     for info in spaces(store):
         try:
@@ -25,12 +26,28 @@ def gc(store: kvs.Store) -> int:
             for collected in _collected(space):
                 freed += collected.nbytes_freed
                 versions += collected.versions
+            cold += _cold_lines(space)
         except kvs.KvsError as e:
             damaged += say(info.name, [str(e)])
     store.delete_abandoned(before_s=time.time() - ABANDONED_S)
     after = sum(info.nbytes for info in store.spaces())
     print(f"{versions} old versions dropped, {freed} bytes of blobs freed, {max(0, before - after)} bytes on disk")
+    print(*cold, sep="\n", end="\n" if cold else "")
     return DAMAGED if damaged else WHOLE
+
+
+def _cold_lines(space: kvs.Space) -> list[str]:
+    """What was done in the cold tier; nothing if there is none where garbage is collected."""
+    if not space.has_cold:
+        return []
+    done = space.collect_cold(now_s=time.time())
+    if done is None:
+        return []
+    waits = f"; to be deleted by a later gc, when seen by {', '.join(done.waiting)}" if done.waiting else ""
+    return [
+        f"{printable(space.name)}, cold tier: {done.nbytes_freed} bytes freed ({done.blobs} blobs deleted,"
+        f" {done.segments} segments made shorter), {done.nbytes_doomed} bytes doomed{waits}"
+    ]
 
 
 def _collected(space: kvs.Space) -> Iterator[kvs.Collected]:

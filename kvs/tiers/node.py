@@ -52,7 +52,9 @@ from kvs.tiers.translation import translated as translated  # for those who know
 DUE_NBYTES = 1 << 20
 """Of the tail from which it is moved to the database when somebody flushes."""
 OVERDUE_NBYTES = 8 << 20
-"""From which a commit must wait for that; whoever opens the log then reads it in some 30 ms."""
+"""From which a commit has that done; whoever opens the log then reads it in some 30 ms."""
+URGENT_NBYTES = 64 << 20
+"""From which a commit waits for it."""
 _FOLD_CACHE_KIB = 32 << 10
 """What a fold changes stays in memory until its end: SQLite's 2 MiB would be written and read again meanwhile."""
 _LEAST = -(1 << 63)
@@ -76,8 +78,6 @@ class LaneLog(Accounts, SingleRows):
         self._path, self._disk, self._pid = path, disk, os.getpid()
         self._tail = Tail(path, self.last_folded)
         self._unfolded: list[Frame] | None = None
-        self._state: tuple[object, ...] = ()
-        self._version = 0
         self._joined = (-1, 0)
         self._synced_inode: int | None = None
         self._moving = threading.RLock()
@@ -126,10 +126,15 @@ class LaneLog(Accounts, SingleRows):
         Raises:
             StoreFull, StoreUnusable, StoreDamaged: nothing was written. LaneLost: another has written that commit.
         """
+        self.insert_all([(commit, entries)])
+
+    def insert_all(self, commits: Iterable[tuple[CommitRow, Iterable[EntryRow]]]) -> None:
+        """The same for several at once: a reader sees all of them or none."""
 
         def write() -> None:
-            self._connection.execute(INSERT_COMMIT, commit)
-            self._connection.executemany(INSERT_ENTRY, entries)
+            for commit, entries in commits:
+                self._connection.execute(INSERT_COMMIT, commit)
+                self._connection.executemany(INSERT_ENTRY, entries)
 
         self._transact(write)
 
@@ -206,14 +211,6 @@ class LaneLog(Accounts, SingleRows):
         """Number of the newest commit that the database has; 0 if there is none."""
         return self._one("select coalesce(max(n), 0) from commits")
 
-    def version(self) -> int:
-        """A number that changes when another connection or process has written the log. About 3 us."""
-        state = (*translated(self._path, self._tail.version), self._one("pragma data_version"))
-        if state != self._state:
-            self._state = state
-            self._version += 1
-        return self._version
-
     def since(self, n: int) -> tuple[list[CommitRow], Keys]:
         """`commits` and `newest_keys` after commit `n`, of one state; without the database if that has not changed."""
         translated(self._path, self._tail.load)
@@ -278,6 +275,10 @@ class LaneLog(Accounts, SingleRows):
     @property
     def is_checkpoint_overdue(self) -> bool:
         return self._tail.nbytes >= OVERDUE_NBYTES
+
+    @property
+    def is_checkpoint_urgent(self) -> bool:
+        return self._tail.nbytes >= URGENT_NBYTES
 
     def fold(self) -> None:
         """Move the commits of the tail to the database, flushed; for the holder of the lane.

@@ -1,4 +1,4 @@
-"""The object tier: segments of lanes, and blobs, as objects of a bucket that are written once and never changed.
+"""The object tier: segments of lanes, and blobs, as objects of a bucket.
 
 Layout, below the prefix
 - `key-mark`: the mark of the key that the records need.
@@ -6,7 +6,11 @@ Layout, below the prefix
 - `spaces/<space>/lanes/<lane>/<first>.seg`: the segment that begins with commit `first`, in 20 digits so that a listing
   is in order. The name has only where it begins: two writers that disagree on where it ends want the same name, and the
   condition of the second one fails. With the end in the name both would be stored.
-- `spaces/<space>/blobs/<digest>`.
+- `spaces/<space>/blobs/<digest>`, or `<digest>.<epoch>` once epochs were sealed (`kvs.tiers.epochs`): a blob that is
+  put again gets a new name, so that whoever deletes the old one, however late, deletes nothing else.
+
+What a segment says of its commits never changes. Rows in it that the lane's owner has collected are left out when it is
+written anew in its place; a reader gets the one or the other, whole.
 
 An append is one conditional put. If there is an object already, its records say what happened: they are ours (a retry
 of what had succeeded, maybe with fewer records), or another writer's (`LaneLost`). The store is strongly consistent, so
@@ -16,19 +20,39 @@ what was put is listed and read from then on.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from kvs import seal
 from kvs.errors import BlobDamaged, StoreUnusable
 from kvs.tiers import segment
 from kvs.tiers.blobs import BlobRef
+from kvs.tiers.epochs import DIGITS as EPOCH_DIGITS
+from kvs.tiers.epochs import Epochs
 from kvs.tiers.failures import TierDamaged
 from kvs.tiers.protocol import Record, checked, missing, verified
-from kvs.tiers.s3 import PART_BYTES, Absent, Bucket
+from kvs.tiers.s3 import PART_BYTES, Absent, Bucket, Listed
 
 _DIGITS = 20
 SEGMENT_BYTES = 4 << 20
 """A segment is closed at this size: small enough to be tried again, large enough that a request costs little."""
+
+
+class BlobObject(NamedTuple):
+    """An object that holds a blob: its name below `blobs/`, the blob, and the epoch under which it was put."""
+
+    name: str
+    ref: BlobRef
+    epoch: int
+
+
+class SegmentObject(NamedTuple):
+    """A segment as a listing has it; `etag` changes with what it holds."""
+
+    lane: int
+    first: int
+    nbytes: int
+    etag: str
 
 
 class ObjectPlace:
@@ -67,16 +91,29 @@ def place_at(url: str) -> ObjectPlace:
 class ObjectTier:
     """See the module, and `Tier`."""
 
-    def __init__(self, bucket: Bucket, prefix: str, ends: _Ends | None = None) -> None:
+    def __init__(
+        self,
+        bucket: Bucket,
+        prefix: str,
+        ends: _Ends | None = None,
+        epoch: int = 0,
+        doomed: frozenset[str] = frozenset(),
+    ) -> None:
         self._bucket, self._prefix = bucket, prefix
         self._ends = ends or _Ends()
+        self._epoch, self._doomed = epoch, doomed
 
     @property
     def name(self) -> str:
         return f"{self._bucket.name}/{self._prefix}".rstrip("/")
 
     def until(self, end_s: float) -> ObjectTier:
-        return ObjectTier(self._bucket.until(end_s), self._prefix, self._ends)
+        return ObjectTier(self._bucket.until(end_s), self._prefix, self._ends, self._epoch, self._doomed)
+
+    def passed(self, epoch: int, doomed: Iterable[str]) -> ObjectTier:
+        """The same place for a machine that has passed `epoch`: blobs are put under it, and the objects of blobs that
+        are `doomed` are not counted as there (they are read as ever)."""
+        return ObjectTier(self._bucket, self._prefix, self._ends, epoch, frozenset(doomed))
 
     def lanes(self) -> list[int]:
         names = self._bucket.list_folders(f"{self._prefix}lanes/")
@@ -128,35 +165,89 @@ class ObjectTier:
     def put_blob(self, ref: BlobRef, data: memoryview) -> None:
         if (seal.digest(data), data.nbytes) != ref:
             raise ValueError(f"the data is not what blob {ref.digest.hex()} names")
+        if (self._epoch or ref.nbytes > PART_BYTES) and self.has_blob(ref):
+            return
+        key = f"{self._blob_key(ref)}.{self._epoch:0{EPOCH_DIGITS}}" if self._epoch else self._blob_key(ref)
         if ref.nbytes <= PART_BYTES:
-            self._bucket.put_new(self._blob_key(ref), bytes(data))
-        elif not self.has_blob(ref):
-            self._bucket.upload_new(self._blob_key(ref), data)
+            self._bucket.put_new(key, bytes(data))
+        else:
+            self._bucket.upload_new(key, data)
 
     def get_blob(self, ref: BlobRef) -> Iterator[bytes]:
         return verified(ref, self._pieces(ref), f"{self._bucket.name}/{self._blob_key(ref)}")
 
     def _pieces(self, ref: BlobRef) -> Iterator[bytes]:
-        key = self._blob_key(ref)
-        size = self._bucket.size(key)
-        if size is None:
-            raise BlobDamaged(f"{self._bucket.name}/{key}", "is missing")
-        for at in range(0, size, PART_BYTES):
+        key, size = self._where(ref)
+        at = 0
+        while at < size:
             try:
-                yield self._bucket.get_range(key, at, min(size, at + PART_BYTES))
+                piece = self._bucket.get_range(key, at, min(size, at + PART_BYTES))
             except Absent:
-                raise BlobDamaged(f"{self._bucket.name}/{key}", "was deleted while it was read") from None
+                key, size = self._where(ref)  # it was doomed, and has been put again under another name
+                continue
+            yield piece
+            at += len(piece)
+
+    def _where(self, ref: BlobRef) -> tuple[str, int]:
+        """An object that holds the blob, and its length."""
+        key = self._blob_key(ref)
+        if (size := self._bucket.size(key)) is not None:
+            return key, size
+        for item in self._bucket.list(f"{key}."):
+            return item.key, item.nbytes
+        raise BlobDamaged(f"{self._bucket.name}/{key}", "is missing")
 
     def has_blob(self, ref: BlobRef) -> bool:
-        return self._bucket.size(self._blob_key(ref)) == ref.nbytes
+        found = self._bucket.list(self._blob_key(ref))
+        return any(item.nbytes == ref.nbytes and self._object_name(item) not in self._doomed for item in found)
 
     def blobs(self) -> list[BlobRef]:
-        prefix = f"{self._prefix}blobs/"
-        found = ((item.key[len(prefix) :], item.nbytes) for item in self._bucket.list(prefix))
-        return sorted(BlobRef(bytes.fromhex(name), nbytes) for name, nbytes in found if _is_digest(name))
+        return sorted({found.ref for found in self.blob_objects()})
+
+    def blob_objects(self) -> list[BlobObject]:
+        """Every object that holds a blob; one that is put again may have two for a while."""
+        found = []
+        for item in self._bucket.list(f"{self._prefix}blobs/"):
+            name = self._object_name(item)
+            digest, _, epoch = name.partition(".")
+            if _is_digest(digest) and (epoch.isdecimal() or digest == name):
+                found.append(BlobObject(name, BlobRef(bytes.fromhex(digest), item.nbytes), int(epoch or 0)))
+        return found
+
+    def delete_objects(self, names: Iterable[str]) -> None:
+        """Delete objects of blobs, by their names."""
+        self._bucket.delete_all([f"{self._prefix}blobs/{name}" for name in names])
 
     def delete_blob(self, ref: BlobRef) -> None:
-        self._bucket.delete(self._blob_key(ref))
+        self._bucket.delete_all([item.key for item in self._bucket.list(self._blob_key(ref))])
+
+    def epochs(self, key: bytes) -> Epochs:
+        """What is said there of epochs, by and to who holds the space's key."""
+        return Epochs(self._bucket, self._prefix, key)
+
+    # -- segments
+
+    def segment_objects(self) -> list[SegmentObject]:
+        """Every segment of every lane, in order."""
+        prefix, found = f"{self._prefix}lanes/", []
+        for item in self._bucket.list(prefix):
+            lane, _, name = item.key[len(prefix) :].partition("/")
+            if lane.isdecimal() and (first := _first_of(name)) is not None:
+                found.append(SegmentObject(int(lane), first, item.nbytes, item.etag))
+        return sorted(found)
+
+    def segment_records(self, there: SegmentObject) -> Sequence[Record]:
+        """The commits of a segment, with the rows that it has.
+
+        Raises:
+            TierDamaged: it is torn, changed or missing. StoreForeign: a later version wrote it.
+        """
+        return self._segment(there.lane, there.first).records
+
+    def replace_segment(self, there: SegmentObject, records: Sequence[Record]) -> int:
+        """Put the commits of a segment, with fewer rows, in its place; its length now, 0 if another is there."""
+        data = segment.to_bytes(there.lane, records, first=there.first)
+        return len(data) if self._bucket.replace(self._key(there.lane, there.first), data, there.etag) else 0
 
     def news(self) -> bytes:
         names = "\n".join(item.key for item in self._bucket.list(f"{self._prefix}lanes/"))
@@ -168,11 +259,14 @@ class ObjectTier:
     def _blob_key(self, ref: BlobRef) -> str:
         return f"{self._prefix}blobs/{ref.digest.hex()}"
 
+    def _object_name(self, item: Listed) -> str:
+        return item.key[len(self._prefix) + len("blobs/") :]
+
     def _firsts(self, lane: int) -> list[int]:
         """Where each segment of a lane begins, in order; objects of any other name are not ours."""
         prefix = f"{self._prefix}lanes/{lane}/"
-        names = (item.key[len(prefix) :] for item in self._bucket.list(prefix))
-        return [int(name[:_DIGITS]) for name in names if name[_DIGITS:] == ".seg" and name[:_DIGITS].isdecimal()]
+        found = (_first_of(item.key[len(prefix) :]) for item in self._bucket.list(prefix))
+        return [first for first in found if first is not None]
 
     def _segment(self, lane: int, first: int) -> segment.Segment:
         key = self._key(lane, first)
@@ -180,6 +274,11 @@ class ObjectTier:
         if data is None:
             raise TierDamaged(f"{self._bucket.name}/{key}", "it is missing")
         return segment.from_bytes(data, f"{self._bucket.name}/{key}", lane=lane, first=first)
+
+
+def _first_of(name: str) -> int | None:
+    first = name.removesuffix(".seg")
+    return int(first) if first != name and len(first) == _DIGITS and first.isdecimal() else None
 
 
 class _Ends:

@@ -1,8 +1,9 @@
 """One bucket of S3, or of what speaks its protocol: the one module that knows boto3.
 
 Theory of operation
-- An object is put only where there is none (`If-None-Match: *`), so it never changes, and putting it again after a
-  time-out is harmless: `False` says that one is there. Whether it is the same is for the caller to look at.
+- An object is put only where there is none (`If-None-Match: *`), so putting it again after a time-out is harmless:
+  `False` says that one is there. Whether it is the same is for the caller to look at. One that takes the place of
+  another names the one that it replaces (`If-Match`), so a late request replaces nothing newer.
 - Every request is tried once by boto3 and again by our own `Retry`: conflicts (409), throttling (429, 503), other 5xx,
   connections that break, and time-outs. What will not pass (credentials, a missing bucket) is said at once.
 - A large body goes in parts. They are nothing that a reader could see before the last request names them all; what a
@@ -12,9 +13,12 @@ Theory of operation
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
+from weakref import WeakSet
 
 from kvs.tiers.failures import ExtraMissing, TierRefused
 from kvs.tiers.retry import Passing, Retry
@@ -22,6 +26,7 @@ from kvs.tiers.retry import Passing, Retry
 PART_BYTES = 8 << 20
 """Of an upload or a download; S3's least is 5 MiB, its most parts are 10,000."""
 _CONNECT_S, _READ_S = 5.0, 20.0
+_DELETED_AT_ONCE = 1000
 _PASSING = {409, 429, 500, 502, 503, 504}
 _PASSING_CODES = {"RequestTimeout", "SlowDown", "InternalError", "ConditionalRequestConflict", "OperationAborted"}
 _REMEDIES = {
@@ -42,6 +47,7 @@ class Listed(NamedTuple):
 
     key: str
     nbytes: int
+    etag: str
 
 
 class Absent(Exception):
@@ -81,6 +87,17 @@ class Bucket:
             return False
         return True
 
+    def replace(self, key: str, body: bytes, etag: str) -> bool:
+        """Put an object in the place of the one that a listing gave with that `etag`; whether it was put now.
+
+        After a time-out that had succeeded, `False` is said of what this very call has put.
+        """
+        try:
+            self._do("put_object", key, Body=body, IfMatch=etag)
+        except (AlreadyThere, Absent):
+            return False
+        return True
+
     def get(self, key: str) -> bytes | None:
         """All of an object, None if there is none."""
         try:
@@ -108,7 +125,8 @@ class Bucket:
         more: dict[str, str] = {}
         while True:
             page = self._do("list_objects_v2", None, Prefix=prefix, **more)
-            yield from (Listed(str(item["Key"]), int(item["Size"])) for item in page.get("Contents", ()))
+            for item in page.get("Contents", ()):
+                yield Listed(str(item["Key"]), int(item["Size"]), str(item["ETag"]))
             if not page.get("IsTruncated"):
                 return
             more = {"ContinuationToken": page["NextContinuationToken"]}
@@ -125,6 +143,16 @@ class Bucket:
 
     def delete(self, key: str) -> None:
         self._do("delete_object", key)
+
+    def delete_all(self, keys: Sequence[str]) -> None:
+        """Delete objects, a thousand a request; those that are not there are deleted already."""
+        for at in range(0, len(keys), _DELETED_AT_ONCE):
+            self._retry.call(partial(self._delete, keys[at : at + _DELETED_AT_ONCE]), self.name, end_s=self._end_s)
+
+    def _delete(self, keys: Sequence[str]) -> None:
+        objects = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        for error in self._once("delete_objects", {"Delete": objects}).get("Errors", ()):
+            raise _of_answer(self.name, {"Error": error, "ResponseMetadata": {"HTTPStatusCode": 200}})
 
     def upload_new(self, key: str, data: memoryview) -> None:
         """Put a large object in parts, or find it there; it appears whole, with the last request, or not at all."""
@@ -187,11 +215,18 @@ class Bucket:
 
 
 class _Client:
-    """The client of boto3, made when it is first wanted: importing it takes a quarter of a second."""
+    """The client of boto3, made when it is first wanted: importing it takes a quarter of a second.
+
+    A fork makes its own: two processes that speak over one connection get each other's answers.
+    """
 
     def __init__(self, read_s: float) -> None:
-        self._lock = threading.Lock()
         self._read_s = read_s
+        self.forget()
+        _CLIENTS.add(self)
+
+    def forget(self) -> None:
+        self._lock = threading.Lock()
         self._client: Any = None
 
     def client(self, where: str) -> Any:
@@ -209,6 +244,17 @@ class _Client:
         once = {"total_max_attempts": 1, "mode": "standard"}
         config = Config(connect_timeout=_CONNECT_S, read_timeout=self._read_s, retries=once)
         return boto3.session.Session().client("s3", config=config)
+
+
+_CLIENTS: WeakSet[_Client] = WeakSet()
+
+
+def _forget_clients_in_child() -> None:
+    for client in list(_CLIENTS):
+        client.forget()
+
+
+os.register_at_fork(after_in_child=_forget_clients_in_child)
 
 
 def _translated(where: str, action: Callable[[], T]) -> T:

@@ -26,6 +26,7 @@ from kvs.tiers.rows import CommitRow, EntryRow
 
 SUFFIX = "-tail"
 _NEW = "new-tail"
+_ROUNDS, _REST_NBYTES = 4, 1 << 16
 
 
 class Tail:
@@ -199,27 +200,38 @@ class Tail:
         Raises:
             OSError, LaneLost, StoreUnusable: the file stays as it is.
         """
-        with self._changing:
-            self._refuse_strange()
-            start = folded[-1].end
-            kept = os.pread(self._fd, self._end - start, start)
-            folder = os.path.dirname(self.path)
-            made = f"{folder}/{_NEW}"
-            fd = os.open(made, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            try:
-                if kept:
-                    if os.write(fd, kept) != len(kept):
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                    os.fdatasync(fd)
+        start = folded[-1].end
+        made = f"{os.path.dirname(self.path)}/{_NEW}"
+        fd = os.open(made, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            copied = start
+            for _ in range(_ROUNDS):  # most of it beside whoever appends, who then waits for the flush of the rest
+                with self._changing:
+                    end = self._end
+                if end - copied <= _REST_NBYTES:
+                    break
+                copied = self._copy(fd, copied, end)
+            with self._changing:
+                self._refuse_strange()
+                if self._end > copied:
+                    self._copy(fd, copied, self._end)
                 os.rename(made, self.path)
-            except BaseException:
-                os.close(fd)
-                raise
-            left = [frame for frame in self.frames.values() if frame.start >= start]
-            os.close(self._fd)
-            self._fd, self._end, self._is_placed = fd, len(kept), False
-            self._files += 1
-            self.frames = {f.n: f._replace(start=f.start - start, end=f.end - start) for f in left}
+                left = [frame for frame in self.frames.values() if frame.start >= start]
+                fd, self._fd, self._end, self._is_placed = self._fd, fd, self._end - start, False
+                self._inode = os.fstat(self._fd).st_ino
+                self._files += 1
+                self.frames = {f.n: f._replace(start=f.start - start, end=f.end - start) for f in left}
+        finally:
+            os.close(fd)  # of the file that goes: the new one if this failed
+
+    def _copy(self, fd: int, start: int, end: int) -> int:
+        """Append a stretch of the file to another, flushed; where it ends. A power loss must not take what had been
+        flushed where it was."""
+        data = os.pread(self._fd, end - start, start)
+        if os.write(fd, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fdatasync(fd)
+        return end
 
     def drop_torn(self, since: int | None) -> int:
         """Cut off, after a power loss, from the first frame on that is not whole and comes after commit `since`.

@@ -17,6 +17,7 @@ import kvs
 from kvs import Value, seal
 from kvs.__main__ import main
 from kvs.movement import Budget, Demote, Drop, Promote
+from kvs.movement.actor import Report
 from kvs.placement import BackgroundMover, Placement, described, tiers_of
 from kvs.tiers.memory import MemoryPlace, MemoryTier
 from tests.kvs.s3_server import Proxy
@@ -258,6 +259,14 @@ def test_a_step_that_cannot_be_done_is_told_of_and_tried_again(replica: kvs.Repl
     assert not troubles and "its last step could not be done: " in seen[1]
     assert "could not be done" not in described(space)
     assert {key: read(replica, key) for key in values} == values
+
+
+def test_a_value_that_comes_up_by_way_of_the_cold_tier_moved_once(replica: kvs.Replica) -> None:
+    key, other = b"k" * 40, b"o" * 40
+    done = (Demote(key, "node", "object"), Promote(key, "object", "memory"), Drop(other, "node"))
+    with replica.mover(memory_bytes=0, disk_bytes=0, every_s=HOUR_S) as mover:
+        mover._report(Report(done))
+    assert "; 2 moves, " in described(replica._directory)
 
 
 def test_a_mover_whose_last_step_could_not_be_done_says_so_when_it_is_closed(replica: kvs.Replica) -> None:

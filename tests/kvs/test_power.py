@@ -16,6 +16,7 @@ import pytest
 
 import kvs
 from kvs import Value
+from kvs.folding import Folding
 from kvs.tiers import node
 from kvs.tiers.node import LaneLog
 from tests.kvs.support import values
@@ -315,6 +316,7 @@ def test_rows_are_never_flushed_before_their_blobs(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(LaneLog, "checkpoint", seen)
     monkeypatch.setattr(node, "DUE_NBYTES", 70_000)
     monkeypatch.setattr(node, "OVERDUE_NBYTES", 70_000)
+    monkeypatch.setattr(Folding, "begin", lambda folding, *, is_urgent: folding._fold())  # in step with the publishes
     with kvs.open(tmp_path / "store", PROCESS).space("s").replica() as replica:
         for n in range(1, 400):
             publish(replica, n)

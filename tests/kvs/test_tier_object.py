@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
 import subprocess
@@ -204,6 +205,24 @@ def test_a_store_without_a_cold_tier_loads_none_of_it(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path / "store")], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+def put_and_get(bucket: Bucket, who: str) -> None:
+    for n in range(40):
+        body = f"{who} {n}".encode() * 50
+        assert bucket.put_new(f"{who}/{n}", body) and bucket.get(f"{who}/{n}") == body
+
+
+def test_a_fork_speaks_over_connections_of_its_own(bucket_name: str, s3: Proxy) -> None:
+    """A process and its fork shared one, and got each other's answers."""
+    bucket = Bucket(bucket_name)
+    bucket.put_new("before", b"a connection is open")
+    process = multiprocessing.get_context("fork").Process(target=put_and_get, args=(bucket, "child"))
+    process.start()
+    put_and_get(bucket, "parent")
+    process.join(60)
+    assert process.exitcode == 0
+    assert sum(1 for _ in bucket.list("")) == 81
 
 
 def test_each_bucket_makes_its_client_once(bucket_name: str, s3: Proxy) -> None:

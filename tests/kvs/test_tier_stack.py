@@ -18,7 +18,8 @@ import pytest
 
 import kvs
 from kvs import Value, seal
-from kvs.mirror import BackgroundMirror, Mirror, Pushed
+from kvs.background import BackgroundMirror
+from kvs.mirror import Mirror, Pushed
 from kvs.tiers.blobs import refs_from_bytes
 from kvs.tiers.local import NodeTier
 from kvs.tiers.memory import MemoryPlace, MemoryTier
