@@ -6,11 +6,13 @@ A worker takes one call at a time. What it has not taken stays on the line, wher
 from __future__ import annotations
 
 import os
+import select
 import sys
 import time
 from _pickle import PicklingError, dumps, loads
 
 from lambdakernel.futures import line
+from lambdakernel.futures.maps import KEEP_MS, Maps
 from lambdakernel.futures.sealing import Sealed, decode, is_plain, seal
 
 TYPE_CHECKING = False
@@ -42,11 +44,16 @@ def run(end: line.End) -> NoReturn:
 
 def _serve(end: line.End) -> None:
     functions: dict[int, Callable[..., Any]] = {}
+    maps = Maps()
+    poller = select.poll()
+    poller.register(end.fileno(), select.POLLIN)
     while True:
+        if maps and not poller.poll(KEEP_MS):
+            maps.clear()
         message = line.take(end, wait=True)
         if message is None or not message[0]:
             return
-        answer, sealed = _answer(*message, functions)
+        answer, sealed = _answer(*message, functions, maps)
         _flush()
         try:
             if answer is not None:
@@ -56,10 +63,11 @@ def _serve(end: line.End) -> None:
         if answer is not None and answer[1] == BROKEN:
             return
         del message, answer, sealed  # what the call was given must not wait for the next one
+        maps.settle()
 
 
 def _answer(
-    data: bytes, fds: tuple[int, ...], functions: dict[int, Callable[..., Any]]
+    data: bytes, fds: tuple[int, ...], functions: dict[int, Callable[..., Any]], maps: Maps
 ) -> tuple[tuple[int, int, int] | None, Sealed]:
     """(call, how it went, nanoseconds it took, or who is ready), and its value or error."""
     call, kind, number, definition, head, places = loads(data)
@@ -74,7 +82,7 @@ def _answer(
             functions[number] = loads(definition)
         elif number and number not in functions:
             return (call, UNKNOWN, 0), Sealed(b"")
-        value = _work(kind, functions.get(number), decode(head, places, fds))
+        value = _work(kind, functions.get(number), decode(head, places, fds, maps))
         if kind == INITIALIZE:
             return (call, READY, os.getpid()), Sealed(b"")
         return (call, RETURNED, time.perf_counter_ns() - began), _sealed(value)
