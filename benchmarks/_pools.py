@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 from abc import ABC, abstractmethod
@@ -56,6 +57,13 @@ class Pool(ABC):
     def map(self, function: Callable[..., Any], items: Iterable[Any], size: int) -> list[Any]:
         """As `each`, `size` items a task."""
         return list(self.executor.map(function, items, chunksize=size))
+
+    def exchange(
+        self, first: Callable[[Any], list[Any]], items: Iterable[Any], second: Callable[[list[Any]], Any], parts: int
+    ) -> list[Any]:
+        """For each k, `second` of the k-th of the `parts` pieces that `first` makes of each item."""
+        split = self.each(first, items)
+        return self.each(second, [[pieces[k] for pieces in split] for k in range(parts)])
 
 
 class Ours(Pool):
@@ -147,6 +155,13 @@ class Dask(Pool):
     def map(self, function: Callable[..., Any], items: Iterable[Any], size: int) -> list[Any]:
         return list(self._client.gather(self._client.map(function, list(items), batch_size=size, pure=False)))
 
+    def exchange(
+        self, first: Callable[[Any], list[Any]], items: Iterable[Any], second: Callable[[list[Any]], Any], parts: int
+    ) -> list[Any]:
+        submit, split = self._client.submit, self._client.map(first, list(items), pure=False)
+        pieces = [[submit(operator.getitem, one, k, pure=False) for one in split] for k in range(parts)]
+        return list(self._client.gather([submit(second, some, pure=False) for some in pieces]))
+
     def close(self) -> None:
         self._client.cluster.close()
         self._client.close()
@@ -200,10 +215,24 @@ class Ray(Pool):
         chunks = [parts[at : at + size] for at in range(0, len(parts), size)]
         return [value for some in self.each(_Chunk.of(function), chunks) for value in some]
 
+    def exchange(
+        self, first: Callable[[Any], list[Any]], items: Iterable[Any], second: Callable[[list[Any]], Any], parts: int
+    ) -> list[Any]:
+        import ray
+
+        split = ray.remote(num_returns=parts)(first)
+        pieces = zip(*(split.remote(item) for item in items), strict=True)
+        gather = ray.remote(_listed(second))
+        return list(ray.get([gather.remote(*some) for some in pieces]))
+
     def close(self) -> None:
         import ray
 
         ray.shutdown()
+
+
+def _listed(function: Callable[[list[Any]], Any]) -> Callable[..., Any]:
+    return lambda *pieces: function(list(pieces))
 
 
 class _Chunk:
