@@ -411,6 +411,15 @@ def test_what_runs_can_be_stopped_and_the_executor_goes_on(executor: lambdakerne
     assert executor.submit(abs, -1).result(DEADLINE_S) == 1
 
 
+def test_a_shutdown_between_two_looks_of_the_executors_thread_is_heard_at_once() -> None:
+    # It looked, told the futures, and slept until a worker had been idle for long: whoever shut it down as soon as a
+    # result was there, with no call left to wake it, waited for a minute.
+    executor = lambdakernel.Executor(1, idle_s=10 * DEADLINE_S)
+    pid = executor.submit(os.getpid).result(DEADLINE_S)
+    executor.submit(time.sleep, 0.2).add_done_callback(lambda _: executor.shutdown(wait=False))
+    wait_until(lambda: not psutil.pid_exists(pid))
+
+
 def test_many_threads_may_submit(executor: lambdakernel.Executor) -> None:
     found: list[list[int]] = []
 
