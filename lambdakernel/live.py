@@ -278,6 +278,23 @@ def take(uid: str, delta: Lattice) -> bool:
     return bool(found)
 
 
+def join(uid: str, delta: Lattice) -> bool:
+    """As `take`, for what a process wrote that this one started: whoever this one writes to is told, too.
+
+    Raises:
+        LatticeMismatch: they are of another type.
+    """
+    found = _here.find(uid)
+    for live in found:
+        live._join(delta)
+    return bool(found)
+
+
+def outlet() -> Outlet | None:
+    """Where `Live` values of this process write to."""
+    return _here.outlet
+
+
 @contextmanager
 def as_begun() -> Iterator[None]:
     """Inside, each `Live` that came to this task has the value that it came with: it may be joined into, and that is no

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 CALL, CHUNK, INITIALIZE, PLACE = 0, 1, 2, 3
 """What a message asks for: a call; calls of one function, for a list of results; to begin, with the initializer; to
 take on the executor's surroundings, which has no answer."""
-RETURNED, RAISED, UNKNOWN, READY, BROKEN = 0, 1, 2, 3, 4
-"""What a message answers: a value; an error; the function was not sent; the worker is ready; its initializer failed."""
+RETURNED, RAISED, UNKNOWN, READY, BROKEN, JOINED = 0, 1, 2, 3, 4, 5
+"""What a message answers: a value; an error; the function was not sent; the worker is ready; its initializer failed;
+ahead of an answer, what the call joined into live lattices."""
 _MOST_FUNCTIONS = 512
 
 
@@ -57,6 +58,7 @@ def _serve(end: line.End) -> None:
         _flush()
         try:
             if answer is not None:
+                _tell_joins(end, answer[0])
                 line.put(end, dumps((*answer, sealed.head, sealed.places), 5), sealed.fds, wait=True)
         except OSError:  # nobody wants it
             return
@@ -93,6 +95,13 @@ def _answer(
         line.close(fds)
 
 
+def _tell_joins(end: line.End, call: int) -> None:
+    joins = sys.modules.get("lambdakernel.futures.joins")
+    if joins is not None and (news := joins.taken()):
+        sealed = seal(dumps(news, 5), [])
+        line.put(end, dumps((call, JOINED, 0, sealed.head, sealed.places), 5), sealed.fds, wait=True)
+
+
 def _work(kind: int, function: Callable[..., Any] | None, arguments: tuple[Any, dict[str, Any]]) -> Any:
     args, kwargs = arguments
     if function is None:
@@ -107,7 +116,7 @@ def _sealed(value: Any) -> Sealed:
         return seal(dumps(value, 5), [])
     from lambdakernel.futures.encoding import encode  # late: most of what it loads is of no use to plain values
 
-    return seal(*encode(value))
+    return seal(*encode(value, is_result=True))
 
 
 def _error(error: BaseException) -> Sealed:
@@ -118,7 +127,7 @@ def _error(error: BaseException) -> Sealed:
 
     text = "".join(traceback.format_exception(error))
     try:
-        return seal(*encode((error, text)))
+        return seal(*encode((error, text), is_result=True))
     except Exception as e:
         instead = PicklingError(f"the call's error ({type(error).__name__}) cannot be sent: {e}")
         return seal(*encode((instead, text)))
