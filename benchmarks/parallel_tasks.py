@@ -102,13 +102,12 @@ def calls(bench: Turns, kinds: dict[str, type[Pool]]) -> None:
 
         bench.turns(f"{many:,} no-ops, each", {name: partial(run, name) for name in pools}, 7, counts=counts)
         bench.show("processor time of each, all processes", spent)
-        items = range(many)
-        maps = {name: partial(pool.map, noop, items, many // 20) for name, pool in pools.items()}
-        bench.turns(f"{many:,} no-ops by a batching map", maps, 15)
+        maps = {name: partial(pools[name].map, noop, range(n), n // 20) for name, n in counts.items()}
+        bench.turns(f"{many:,} no-ops by a batching map, each", maps, 15, counts=counts)
     bench.ahead(TRIP)
     bench.ahead(TRIP, "ProcessPoolExecutor")
     bench.ahead(f"{many:,} no-ops, each")
-    bench.ahead(f"{many:,} no-ops by a batching map")
+    bench.ahead(f"{many:,} no-ops by a batching map, each")
     bench.ahead("processor time of each, all processes")
 
 
