@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 
@@ -20,6 +22,7 @@ class Turns(Bench):
         super().__init__(seed, US, "ms")
         self.quick = quick
         self._said: list[str] = []
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that pools, kernels and files go
         found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
         print(
             f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()},"
@@ -37,11 +40,11 @@ class Turns(Bench):
         before: Callable[[], object] | None = None,
         budget_s: float = 10.0,
     ) -> None:
-        """Time `runs`, at most `repeats` times each and at least twice; `counts` says how many operations one is."""
+        """Time `runs`, at most `repeats` times each, and once or twice at least; `counts`: of how many operations."""
         budget_s, ops = (2.0 if self.quick else budget_s), {}
         for name, run in runs.items():
             took = seconds(run)
-            most = max(2, min(repeats, int(budget_s / took)))
+            most = max(1 if took > budget_s else 2, min(repeats, int(budget_s / took)))
             ops[name] = Op(run, (counts or {}).get(name, 1), before, most)
         self.row(title, ops, max(2, repeats // 5) if self.quick else repeats)
 

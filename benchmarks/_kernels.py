@@ -84,6 +84,10 @@ def peers(names: Iterable[str]) -> dict[str, Peer]:
     return {name: PEERS[name] for name in names if not PEERS[name].module or find_spec(PEERS[name].module)}
 
 
+class CellFailed(Exception):
+    """A cell that should not have."""
+
+
 class Notebook:
     """A running kernel of one peer. A context manager."""
 
@@ -106,7 +110,7 @@ class Notebook:
     def run(self, code: str, *, fails: bool = False) -> Result:
         result = self.kernel.run(code, DEADLINE_S)
         if result.status != "ok" and not fails:
-            raise SystemExit(f"{code!r} failed: {result.ename}: {result.evalue}")
+            raise CellFailed(f"{result.ename}: {result.evalue:.300} in {code!r}")
         return result
 
     def value(self, expression: str) -> Any:

@@ -10,7 +10,8 @@ Theory of operation
 - A `Live` has an identity that goes along with it to other processes. What is joined into one object of an identity is
   for all of them.
 - In a task of a `%%parallel` cell an *outlet* takes what is written, and brings what other tasks wrote; it is looked at
-  when a `Live` is touched. Elsewhere there is none, and whoever hears of joins calls `take`.
+  when a `Live` is touched. That of a call of an `Executor` takes only. Elsewhere there is none, and whoever hears of
+  joins calls `take`, or `join`.
 """
 
 from __future__ import annotations
