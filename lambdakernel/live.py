@@ -45,6 +45,8 @@ class Outlet(Protocol):
     task: str
     """Names the task, the same in each attempt."""
     attempt: int
+    is_task: bool
+    """Whether this process is a task of a `%%parallel` cell, which hears of others while it runs."""
 
     def wrote(self, uid: str, delta: Lattice) -> None:
         """`delta` is new here. Called without a lock."""
@@ -263,7 +265,7 @@ def count_message() -> None:
 
 def in_task() -> bool:
     """Whether this process is a task of a `%%parallel` cell."""
-    return _here.outlet is not None
+    return _here.outlet is not None and _here.outlet.is_task
 
 
 def take(uid: str, delta: Lattice) -> bool:

@@ -22,7 +22,7 @@ News = dict[str, tuple[str, bytes]]
 class _Joins:
     """What a worker's calls join, until the answer. Implements `live.Outlet`. From any thread."""
 
-    attempt = 0
+    attempt, is_task = 0, False
 
     def __init__(self) -> None:
         self.task = os.urandom(6).hex()

@@ -9,7 +9,7 @@ import pytest
 
 import lambdakernel
 from kvs.lattices import GCounter, GrowSet, Map, Max
-from lambdakernel import Live
+from lambdakernel import Live, live
 from lambdakernel.futures import TaskLost
 
 DEADLINE_S = 60.0
@@ -83,6 +83,11 @@ def test_a_result_that_is_the_callers_variable_is_that_object(executor: lambdake
     assert made.value == 9
     executor.submit(made.merge, 10).result(DEADLINE_S)
     assert made.value == 10
+
+
+def test_a_call_with_a_live_lattice_is_no_task_of_a_cell(executor: lambdakernel.Executor) -> None:
+    best = Live(Max(1))  # a shuffle in a task uses that task's process alone
+    assert executor.submit(lambda: (best.merge(2), live.in_task())).result(DEADLINE_S) == (True, False)
 
 
 def test_joins_come_through_an_executor_inside_a_call(executor: lambdakernel.Executor) -> None:
