@@ -14,12 +14,14 @@ from _bytecode import compile_ours
 from _pools import US
 from _rows import Bench, Op
 
+NO_PEERS = (US, "plain loop")
+
 
 class Turns(Bench):
     """Rows in milliseconds, each peer in turn; a slow one has fewer turns, so that it takes `budget_s` a row."""
 
     def __init__(self, seed: int, *, quick: bool) -> None:
-        super().__init__(seed, US, "ms")
+        super().__init__(seed, NO_PEERS, "ms")
         self.quick = quick
         self._said: list[str] = []
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that pools, kernels and files go
@@ -53,7 +55,7 @@ class Turns(Bench):
     def ahead(self, title: str, of: str = "", by: float = 1.0, us: str = US) -> None:
         """The goal that `us` is first in the row `title`, or so many times faster than the peers named like `of`."""
         row = self.figures.get(title, {})
-        peers = [p50 for name, (p50, _) in row.items() if not name.startswith(US) and name.startswith(of)]
+        peers = [p50 for name, (p50, _) in row.items() if not name.startswith(NO_PEERS) and name.startswith(of)]
         goal = f"ahead of {of or 'all'}" + (f" {by:g} times" if by > 1 else "")
         if us not in row or not peers:
             self._say(title, "not measured", goal, None)

@@ -93,7 +93,9 @@ class Notebook:
 
     def __init__(self, peer: Peer, store: str, *, setup: bool = True) -> None:
         self.peer = peer
-        self.kernel = Kernel(store, session="bench" if peer.kernel == US else None, name=peer.kernel, stderr=DEVNULL)
+        self.kernel = Kernel(
+            store, session="bench" if peer.kernel == US else None, name=peer.kernel, stdout=DEVNULL, stderr=DEVNULL
+        )
         if setup:
             self.run(peer.setup or "pass")
 

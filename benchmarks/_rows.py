@@ -34,10 +34,11 @@ Figures = dict[str, tuple[float, float]]
 class Bench:
     """Runs rows and prints them; `figures` has what was printed, `rates` operations a second of all processes.
 
-    Names that begin with `us` are no peers; `unit` (us or ms) is what is printed, figures are microseconds.
+    Names that begin with `us`, or one of them, are no peers; `unit` (us or ms) is what is printed, figures are in
+    microseconds.
     """
 
-    def __init__(self, seed: int, us: str = US, unit: str = "us") -> None:
+    def __init__(self, seed: int, us: str | tuple[str, ...] = US, unit: str = "us") -> None:
         self.rng = random.Random(seed)
         self.us, self.unit = us, unit
         self.figures: dict[str, Figures] = {}
