@@ -32,10 +32,15 @@ Figures = dict[str, tuple[float, float]]
 
 
 class Bench:
-    """Runs rows and prints them; `figures` has what was printed, `rates` operations a second of all processes."""
+    """Runs rows and prints them; `figures` has what was printed, `rates` operations a second of all processes.
 
-    def __init__(self, seed: int) -> None:
+    Names that begin with `us`, or one of them, are no peers; `unit` (us or ms) is what is printed, figures are in
+    microseconds.
+    """
+
+    def __init__(self, seed: int, us: str | tuple[str, ...] = US, unit: str = "us") -> None:
         self.rng = random.Random(seed)
+        self.us, self.unit = us, unit
         self.figures: dict[str, Figures] = {}
         self.rates: dict[tuple[str, str], float] = {}
 
@@ -60,14 +65,15 @@ class Bench:
         nbytes: int = 0,
         suffix: str = "",
     ) -> None:
-        """Print microseconds; `more` is a column of its own, and `nbytes` makes one of MB/s."""
+        """Print `times`, in microseconds; `more` is a column of its own, and `nbytes` makes one of MB/s."""
+        scale = {"us": 1.0, "ms": 1000.0}[self.unit]
         found = {name: (statistics.median(us), p99_of(us)) for name, us in times.items()}
         self.figures[title] = found
-        best = min((p50 for name, (p50, _) in found.items() if not name.startswith(US)), default=float("nan"))
-        print(f"\n{title + suffix:<44}{'p50 us':>12}{'p99 us':>12}{'/ best peer':>13}")
+        best = min((p50 for name, (p50, _) in found.items() if not name.startswith(self.us)), default=float("nan"))
+        print(f"\n{title + suffix:<44}{f'p50 {self.unit}':>12}{f'p99 {self.unit}':>12}{'/ best peer':>13}")
         for name, (p50, p99) in found.items():
             extra = f"{nbytes / p50:>10.0f} MB/s" if nbytes else (more or {}).get(name, "")
-            print(f"  {name:<42}{p50:>12.2f}{p99:>12.2f}{p50 / best:>12.2f}x{extra}", flush=True)
+            print(f"  {name:<42}{p50 / scale:>12.2f}{p99 / scale:>12.2f}{p50 / best:>12.2f}x{extra}", flush=True)
 
 
 def timed(op: Op) -> float:

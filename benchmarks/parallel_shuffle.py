@@ -1,50 +1,49 @@
-"""Word count, all-to-all, and one variable that tasks share, beside pools and Redis, in one run.
+"""Word count, all-to-all, and one variable that tasks share, beside pools, actors and Redis, in one run, in turn.
 
     python benchmarks/parallel_shuffle.py [--quick] [--seed N]
 
-Every pool is warm and has one worker a processor. Rows run each peer in turn, the order drawn anew each round, and
-print median and slowest in milliseconds, and the median over the best peer's (below 1: faster). Peers do a shuffle as
-one does with a pool: a map whose results are split by key comes back to the caller, who hands the pieces to a second
-map; a check compares all results with one loop's. Ours runs on `lambdakernel.Executor` where there is one, and on each
-peer's pool too.
+Every pool is warm and has two workers. Rows run each peer in turn, the order drawn anew each round, and print median
+and 99th percentile, and the median over the best peer's (below 1: faster). Peers do a shuffle as their guides show:
+with a pool, a map whose results are split by key comes back to the caller, who hands the pieces to a second map; Dask
+and Ray keep the pieces where they are and hand on references. A check compares all results with one loop's. Ours runs
+on `lambdakernel.Executor`, and on two of the peers' pools too.
 
-The shared variable is written by two tasks of a `%%parallel` cell of a real kernel, and read in the end by the
-notebook; Redis is a server of its own on a unix socket with two client processes. One write of ours is a join here and
-at most 20 ms later everywhere; one of Redis is there for all when it returns. What is not installed is left out, and
-said so.
+The shared variable is written by two tasks at once and read in the end. Ours are tasks of a `%%parallel` cell of a real
+kernel; Redis is a server of its own on a unix socket with two client processes; shared memory is a `Value` with its
+lock, a manager's dictionary is joined under a lock; an actor of Dask or Ray is called by two of its tasks. One write of
+ours is a join here and at most 20 ms later everywhere; one of the others is there for all when it returns. Writes to
+shared memory under a lock cost less than a join of ours: they are a number of one machine and one size, which is lost
+with its process. What is not installed is left out, and said so.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import operator
-import os
-import platform
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from importlib.util import find_spec
 from itertools import pairwise
-from pathlib import Path
 from shutil import which
 from typing import Any
 from zlib import crc32
 
 import numpy as np
+from _calls import noop
+from _pools import US, WORKERS, Pool, installed, tools_of_this_python
+from _turns import Turns
 
-import lambdakernel
 from lambdakernel import all_to_all, shuffle
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 PARTS = 8
-WRITES = 20_000
 KEYS = 10
 
 
@@ -85,86 +84,50 @@ def digest(pieces: list[Any]) -> tuple[int, int]:
     return joined.size, int(joined.sum())
 
 
-def pool_shuffle(
-    pool: Executor, first: Callable[[Any], Any], items: list[Any], second: Callable[[Any], Any]
-) -> list[Any]:
-    split_items = list(pool.map(first, items))
-    return list(pool.map(second, [[pieces[k] for pieces in split_items] for k in range(PARTS)]))
+NAMES = (US, "ProcessPoolExecutor", "loky", "joblib", "Dask", "Ray")
+CARRIERS = ("ProcessPoolExecutor", "loky")
 
 
-# -- rows
-
-
-class Bench:
-    def __init__(self, repeats: int, rng: random.Random) -> None:
-        self._repeats, self._rng = repeats, rng
-
-    def row(self, title: str, runs: dict[str, Callable[[], Any]], expected: Any) -> None:
-        times: dict[str, list[float]] = {name: [] for name in runs}
-        for name, run in runs.items():
-            if run() != expected:
-                raise SystemExit(f"{title}: {name} gave another result")
-        for _ in range(self._repeats):
-            for name in self._rng.sample(list(runs), len(runs)):
-                start = time.perf_counter()
-                runs[name]()
-                times[name].append((time.perf_counter() - start) * 1000)
-        show(title, "ms", times)
-
-
-def show(title: str, unit: str, times: dict[str, list[float]]) -> None:
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    best = min((m for name, m in medians.items() if not name.startswith("lambdakernel")), default=float("nan"))
-    print(f"\n{title:<44}{'p50 ' + unit:>12}{'max ' + unit:>12}{'/ best peer':>13}")
-    for name, median in medians.items():
-        print(f"  {name:<42}{median:>12.2f}{max(times[name]):>12.2f}{median / best:>12.2f}x", flush=True)
-
-
-def pools(owned: ExitStack, workers: int) -> dict[str, Executor]:
-    """Warm pools, by name."""
-    found: dict[str, Executor] = {"ProcessPoolExecutor": owned.enter_context(ProcessPoolExecutor(workers))}
-    list(found["ProcessPoolExecutor"].map(abs, range(100)))  # forks its workers before anything has threads
-    if find_spec("loky"):
-        import loky
-
-        pool = loky.get_reusable_executor(workers, timeout=600)
-        owned.callback(pool.shutdown)
-        found["loky"] = pool
-    else:
-        print("loky: not installed (pip install loky)")
-    ours: Any = getattr(lambdakernel, "Executor", None)
-    if ours is not None:
-        found["lambdakernel"] = owned.enter_context(ours(max_workers=workers))
-    for pool in found.values():
-        list(pool.map(abs, range(100)))
-    return found
-
-
-def shuffles(bench: Bench, workers: int, rng: random.Random, quick: bool) -> None:
+def shuffles(bench: Turns, rng: random.Random) -> None:
     vocabulary = [f"w{n}" for n in range(20_000)]
-    texts = [" ".join(rng.choices(vocabulary, k=10_000 if quick else 160_000)) for _ in range(PARTS)]
+    texts = [" ".join(rng.choices(vocabulary, k=10_000 if bench.quick else 160_000)) for _ in range(PARTS)]
     expected = dict(Counter(word for text in texts for word in text.split()))
-    nbytes = (1 if quick else 10) << 20
+    nbytes = (1 if bench.quick else 10) << 20
     items = [(seed, nbytes) for seed in range(PARTS)]
     parts = [digest(list(pieces)) for pieces in zip(*(split(item) for item in items), strict=True)]
     with ExitStack() as owned:
-        found = pools(owned, workers)
-
-        def merged(pool: Executor) -> dict[str, int]:
-            return {word: n for part in pool_shuffle(pool, count_words, texts, add_counts) for word, n in part.items()}
-
         counts: dict[str, Callable[[], Any]] = {}
         exchanges: dict[str, Callable[[], Any]] = {}
-        for name, pool in found.items():
-            if name != "lambdakernel":
-                counts[name] = lambda pool=pool: merged(pool)
-                exchanges[name] = lambda pool=pool: pool_shuffle(pool, split, items, digest)
-            ours = name if name == "lambdakernel" else f"lambdakernel on {name}"
-            counts[ours] = lambda pool=pool: shuffle(texts, pairs, operator.add, executor=pool)
-            exchanges[ours] = lambda pool=pool: all_to_all(items, split, digest, into=PARTS, executor=pool)
-        size = sum(map(len, texts)) / 1e6
-        bench.row(f"word count of {size:.0f} MB, {PARTS} texts", counts, expected)
-        bench.row(f"all-to-all {PARTS}x{PARTS} of {PARTS * nbytes >> 20} MiB", exchanges, parts)
+        for name, kind in installed(NAMES).items():
+            pool = kind()
+            owned.callback(pool.close)
+            pool.all(noop, times=50)
+            if name in (US, *CARRIERS):
+                ours, runs_on = name if name == US else f"{US} on {name}", pool.executor
+                counts[ours] = partial(shuffle, texts, pairs, operator.add, executor=runs_on, workers=WORKERS)
+                exchanges[ours] = partial(
+                    all_to_all, items, split, digest, into=PARTS, executor=runs_on, workers=WORKERS
+                )
+            if name != US:
+                counts[name] = partial(_merged, pool, texts)
+                exchanges[name] = partial(pool.exchange, split, items, digest, PARTS)
+        for found, wanted in ((counts, expected), (exchanges, parts)):
+            for name, run in found.items():
+                if run() != wanted:
+                    raise SystemExit(f"{name} gave another result")
+        words, blocks = (
+            f"word count of {sum(map(len, texts)) / 1e6:.0f} MB",
+            f"all-to-all of {PARTS * nbytes >> 20} MiB",
+        )
+        bench.turns(words, counts, 15, budget_s=20)
+        bench.turns(blocks, exchanges, 15, budget_s=20)
+    for title in (words, blocks):
+        bench.ahead(title)
+        bench.ahead(title, "loky")
+
+
+def _merged(pool: Pool, texts: list[str]) -> dict[str, int]:
+    return {word: n for part in pool.exchange(count_words, texts, add_counts, PARTS) for word, n in part.items()}
 
 
 # -- one variable that tasks share
@@ -183,28 +146,91 @@ for k in range({writes}): scores.merge(k % {keys}, Max(k))
 """
 
 
-def shared(repeats: int, writes: int) -> None:
-    from tests.kernels import running
+ONE, JOIN = "one increment of two writers", f"one join of two writers, {KEYS} keys"
 
-    folder = tempfile.mkdtemp(prefix="lk-bench-")
-    counter: dict[str, list[float]] = {"lambdakernel, Live(GCounter)": []}
-    scores: dict[str, list[float]] = {"lambdakernel, Live(Map)": []}
-    with running(Path(folder) / "store", session="bench") as kernel:
-        kernel.run("from lambdakernel import Live\nfrom kvs.lattices import GCounter, Map, Max")
-        for _ in range(repeats):
-            kernel.run("n, scores = Live(GCounter()), Live(Map())")
-            for body, times in ((COUNTER, counter), (MAP, scores)):
-                cell = body.strip().format(writes=writes, keys=KEYS)
-                kernel.run(f"%%parallel --workers 2 for i in range(2) -> us\n{cell}", timeout=120)
-                next(iter(times.values())).append(statistics.mean(kernel.value("us")))
-            if kernel.value("n.total(), len(scores)") != (2 * writes, KEYS):
-                raise SystemExit("writes of ours were lost")
+
+def shared(bench: Turns, folder: str) -> None:
+    repeats, writes = (1, 2_000) if bench.quick else (5, 20_000)
+    counter: dict[str, list[float]] = {}
+    scores: dict[str, list[float]] = {}
+    ours(bench, folder, counter, scores, repeats, writes)
+    by_hand(counter, scores, repeats, writes)
     if not find_spec("redis") or not (which("redis-server") or which("valkey-server")):
-        print("\nRedis: not installed (pip install 'lambdakernel[bench]', and a redis-server)")
+        print("left out, not installed: Redis (pip install 'lambdakernel[bench]', and a redis-server)")
     else:
         with_redis(folder, repeats, writes, counter, scores)
-    show("shared counter, one increment of two writers", "us", counter)
-    show(f"shared map of {KEYS} keys, one merge of two", "us", scores)
+    for name, times in actors(repeats, writes // 20).items():
+        counter[name], scores[name] = times
+    bench.unit = "us"
+    bench.show(ONE, counter)
+    bench.show(JOIN, scores)
+    for title in (ONE, JOIN):
+        bench.ahead(title, "Redis")
+        bench.ahead(title, "Dask", 20)
+        bench.ahead(title, "Ray", 20)
+
+
+def ours(
+    bench: Turns,
+    folder: str,
+    counter: dict[str, list[float]],
+    scores: dict[str, list[float]],
+    repeats: int,
+    writes: int,
+) -> None:
+    from _kernels import PEERS, Notebook
+
+    with Notebook(PEERS[US], f"{folder}/store") as book:
+        book.run("from lambdakernel import Live\nfrom kvs.lattices import GCounter, Map, Max")
+        for _ in range(repeats):
+            book.run("n, scores = Live(GCounter()), Live(Map())")
+            for body, times in ((COUNTER, counter), (MAP, scores)):
+                cell = body.strip().format(writes=writes, keys=KEYS)
+                book.run(f"%%parallel --workers {WORKERS} for i in range({WORKERS}) -> us\n{cell}")
+                times.setdefault(US, []).append(statistics.mean(book.value("us")))
+            if book.value("n.total(), len(scores)") != (WORKERS * writes, KEYS):
+                raise SystemExit("writes of ours were lost")
+
+
+def _timed(write: Callable[[int], object], writes: int) -> float:
+    start = time.perf_counter()
+    for n in range(writes):
+        write(n)
+    return (time.perf_counter() - start) * 1e6 / writes
+
+
+_held: dict[str, Any] = {}
+"""What forked workers inherit: a shared value, and a manager's dictionary with its lock."""
+
+
+def _hold(value: Any, table: Any, lock: Any) -> None:
+    _held.update(value=value, table=table, lock=lock)
+
+
+def _add_by_hand(_: int) -> None:
+    with _held["value"].get_lock():
+        _held["value"].value += 1
+
+
+def _join_by_hand(n: int) -> None:
+    with _held["lock"]:
+        if n > _held["table"].get(n % KEYS, -1):
+            _held["table"][n % KEYS] = n
+
+
+def by_hand(counter: dict[str, list[float]], scores: dict[str, list[float]], repeats: int, writes: int) -> None:
+    context = multiprocessing.get_context("fork")
+    with context.Manager() as manager:
+        value, table, lock = context.Value("q", 0), manager.dict(), manager.Lock()
+        pool = ProcessPoolExecutor(WORKERS, context, initializer=_hold, initargs=(value, table, lock))
+        with pool:
+            for _ in range(repeats):
+                found = [pool.submit(_timed, _add_by_hand, writes) for _ in range(WORKERS)]
+                counter.setdefault("shared memory, a lock", []).append(statistics.mean(f.result() for f in found))
+                found = [pool.submit(_timed, _join_by_hand, writes // 20) for _ in range(WORKERS)]
+                scores.setdefault("a manager's dict, a lock", []).append(statistics.mean(f.result() for f in found))
+            if value.value != repeats * writes * WORKERS:
+                raise SystemExit("writes to shared memory were lost")
 
 
 def with_redis(
@@ -215,41 +241,106 @@ def with_redis(
     from _stores import Redis, redis_server
 
     def count(_: Callable[[], bool], store: Any) -> float:
-        start = time.perf_counter()
-        for _n in range(writes):
-            store.client.incr("n")
-        return (time.perf_counter() - start) * 1e6 / writes
+        return _timed(lambda _: store.client.incr("n"), writes)
 
     def merge(_: Callable[[], bool], store: Any) -> float:
-        start = time.perf_counter()
-        for k in range(writes):
-            store.join(k % KEYS, k)
-        return (time.perf_counter() - start) * 1e6 / writes
+        return _timed(lambda k: store.join(k % KEYS, k), writes)
 
     with redis_server(f"{folder}/redis") as socket:
         for _ in range(repeats):
             for work, times, name in ((count, counter, "Redis, INCR"), (merge, scores, "Redis, a join in Lua")):
-                found = together([work] * 2, [lambda: Redis(socket)] * 2, 1.0)
+                found = together([work] * WORKERS, [lambda: Redis(socket)] * WORKERS, 1.0)
                 times.setdefault(name, []).append(statistics.mean(found))
         client = redis.Redis(unix_socket_path=socket)
-        if int(client.get("n") or 0) != 2 * writes * repeats:
+        if int(client.get("n") or 0) != WORKERS * writes * repeats:
             raise SystemExit("writes of Redis were lost")
         client.close()
 
 
+class Board:
+    """An actor: a counter and a map of greatest numbers."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.table: dict[int, int] = {}
+
+    def add(self) -> None:
+        self.n += 1
+
+    def join(self, key: int, number: int) -> None:
+        if number > self.table.get(key, -1):
+            self.table[key] = number
+
+    def count(self) -> int:
+        return self.n
+
+
+def actors(repeats: int, writes: int) -> dict[str, tuple[list[float], list[float]]]:
+    """Microseconds of an increment and of a join, of those that are installed."""
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    chosen = installed(["Dask", "Ray"])
+    if "Dask" in chosen:
+        found["Dask actor"] = _dask_actor(repeats, writes)
+    if "Ray" in chosen:
+        found["Ray actor"] = _ray_actor(repeats, writes)
+    return found
+
+
+def _dask_actor(repeats: int, writes: int) -> tuple[list[float], list[float]]:
+    import distributed
+
+    kinds = (lambda board: lambda _: board.add().result(), lambda board: lambda k: board.join(k % KEYS, k).result())
+    with (
+        distributed.LocalCluster(
+            n_workers=WORKERS + 1, threads_per_worker=1, dashboard_address=None, silence_logs=50
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        board = client.submit(Board, actor=True).result()
+        places = [place for place in client.scheduler_info(-1)["workers"] if place != board._address][:WORKERS]
+        both: tuple[list[float], list[float]] = ([], [])
+        for _ in range(repeats):
+            for times, kind in zip(both, kinds, strict=True):
+                tasks = [
+                    client.submit(lambda kind=kind: _timed(kind(board), writes), pure=False, workers=[place])
+                    for place in places
+                ]
+                times.append(statistics.mean(client.gather(tasks)))
+        if board.count().result() != repeats * writes * WORKERS:
+            raise SystemExit("writes to Dask's actor were lost")
+    return both
+
+
+def _ray_actor(repeats: int, writes: int) -> tuple[list[float], list[float]]:
+    import ray
+
+    ray.init(num_cpus=WORKERS + 1, include_dashboard=False, log_to_driver=False, logging_level=40)
+    try:
+        board = ray.remote(Board).remote()
+        run = ray.remote(lambda kind: _timed(kind, writes))
+        kinds = (lambda _: ray.get(board.add.remote()), lambda k: ray.get(board.join.remote(k % KEYS, k)))
+        both: tuple[list[float], list[float]] = ([], [])
+        for _ in range(repeats):
+            for times, kind in zip(both, kinds, strict=True):
+                times.append(statistics.mean(ray.get([run.remote(kind) for _ in range(WORKERS)])))
+        if ray.get(board.count.remote()) != repeats * writes * WORKERS:
+            raise SystemExit("writes to Ray's actor were lost")
+    finally:
+        ray.shutdown()
+    return both
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    workers = len(os.sched_getaffinity(0))
-    print(f"{platform.machine()}, {workers} processors, Python {platform.python_version()}, {commit or 'no commit'}")
-    print(f"seed {arguments.seed}")
-    rng = random.Random(arguments.seed)
-    repeats = 2 if arguments.quick else 9
-    shuffles(Bench(repeats, rng), workers, rng, arguments.quick)
-    shared(1 if arguments.quick else 5, WRITES // 10 if arguments.quick else WRITES)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="a fifth of the rounds, a tenth of the data")
+    parser.add_argument("--seed", type=int, default=1, help="draws the words and the order of the peers (default 1)")
+    given = parser.parse_args()
+    tools_of_this_python()
+    bench = Turns(given.seed, quick=given.quick)
+    shuffles(bench, random.Random(given.seed))
+    with tempfile.TemporaryDirectory(prefix="lk-bench-", ignore_cleanup_errors=True) as folder:
+        shared(bench, folder)
+    bench.goals()
 
 
 if __name__ == "__main__":

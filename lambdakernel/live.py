@@ -10,7 +10,8 @@ Theory of operation
 - A `Live` has an identity that goes along with it to other processes. What is joined into one object of an identity is
   for all of them.
 - In a task of a `%%parallel` cell an *outlet* takes what is written, and brings what other tasks wrote; it is looked at
-  when a `Live` is touched. Elsewhere there is none, and whoever hears of joins calls `take`.
+  when a `Live` is touched. That of a call of an `Executor` takes only. Elsewhere there is none, and whoever hears of
+  joins calls `take`, or `join`.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Outlet(Protocol):
     task: str
     """Names the task, the same in each attempt."""
     attempt: int
+    is_task: bool
+    """Whether this process is a task of a `%%parallel` cell, which hears of others while it runs."""
 
     def wrote(self, uid: str, delta: Lattice) -> None:
         """`delta` is new here. Called without a lock."""
@@ -262,7 +265,7 @@ def count_message() -> None:
 
 def in_task() -> bool:
     """Whether this process is a task of a `%%parallel` cell."""
-    return _here.outlet is not None
+    return _here.outlet is not None and _here.outlet.is_task
 
 
 def take(uid: str, delta: Lattice) -> bool:
@@ -276,6 +279,23 @@ def take(uid: str, delta: Lattice) -> bool:
         for live in found:
             live._joined(delta)
     return bool(found)
+
+
+def join(uid: str, delta: Lattice) -> bool:
+    """As `take`, for what a process wrote that this one started: whoever this one writes to is told, too.
+
+    Raises:
+        LatticeMismatch: they are of another type.
+    """
+    found = _here.find(uid)
+    for live in found:
+        live._join(delta)
+    return bool(found)
+
+
+def outlet() -> Outlet | None:
+    """Where `Live` values of this process write to."""
+    return _here.outlet
 
 
 @contextmanager

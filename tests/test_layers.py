@@ -58,6 +58,7 @@ LAYERS = {
     ),
     "lambdakernel.parallel.spool": Layer((ERRORS,), ("cloudpickle",)),
     "lambdakernel.futures": Layer((ERRORS, SETTINGS, "lambdakernel.parallel.parcels"), ("cloudpickle", "xxhash")),
+    "lambdakernel.futures.joins": Layer(("lambdakernel.live", "kvs.lattices")),
     "lambdakernel.futures.joblib_backend": Layer(("lambdakernel.futures",), ("joblib",)),
     "lambdakernel.magics": Layer(
         (

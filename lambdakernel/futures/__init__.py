@@ -3,8 +3,8 @@
 `executor` is the face, `pool` what callers share with the thread of `owner`, which decides who runs what; `staff` hires
 and buries, `crew` is one worker and its calls, `births` and `nursery` the two ends that fork workers, `worker` what
 each of them does. `encoding`, `steady`, `sealing` and `buffers` turn calls into messages, `line` carries these,
-`answers` reads them. `joblib_backend` is joblib's plug. Names are loaded on first use: a worker needs few of them, and
-is born in milliseconds.
+`answers` reads them; `maps` keeps large arguments, `joins` brings live lattices back. `joblib_backend` is joblib's
+plug. Names are loaded on first use: a worker needs few of them, and is born in milliseconds.
 """
 
 from __future__ import annotations

@@ -51,6 +51,19 @@ def value_of(how: int, head: Any, places: Any, fds: tuple[int, ...]) -> tuple[An
     return None, error
 
 
+def joins_error(head: Any, places: Any, fds: tuple[int, ...]) -> BaseException | None:
+    """Join what a call joined into live lattices; the error if that cannot be, which is then the call's."""
+    from lambdakernel.futures.joins import join
+
+    try:
+        join(decode(head, places, fds))
+    except Exception as e:
+        return e
+    finally:
+        line.close(fds)
+    return None
+
+
 def how_it_ended(code: int, stopped: bool) -> str:
     """How a worker ended, to follow `the worker`."""
     if stopped:

@@ -39,6 +39,8 @@ class Call:
     running: bool = False
     unwanted: bool = False
     """It was stopped: it must not be given to a worker again."""
+    bad_joins: BaseException | None = None
+    """Why what it joined into live lattices could not be joined here."""
 
     def begin(self) -> bool:
         """Whether it is still wanted; from now on it cannot be cancelled."""

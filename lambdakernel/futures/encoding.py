@@ -33,8 +33,16 @@ def _make_code(source: tuple[str, tuple[str, ...]], args: tuple[Any, ...]) -> Co
 class _Pickler(cp.Pickler):
     dispatch_table = ChainMap({CodeType: _reduce_code}, cp.Pickler.dispatch_table)  # noqa: RUF012 (as in the class it extends)
 
+    is_result = False
+
     def reducer_override(self, obj: Any) -> Any:
-        """As cloudpickle, but a proxy of multiprocessing takes its manager's key along, as it does to children."""
+        """As cloudpickle, but a proxy of multiprocessing takes its manager's key along, as it does to children, and
+        what is joined into a `Live` comes back."""
+        live = sys.modules.get("lambdakernel.live")
+        if live is not None and type(obj) is live.Live:
+            from lambdakernel.futures import joins
+
+            return joins.returned if self.is_result else joins.arrived, obj.__reduce__()[1]
         managers = sys.modules.get("multiprocessing.managers")
         if managers is not None and isinstance(obj, managers.BaseProxy):
             make, (kind, token, serializer, options) = obj.__reduce__()
@@ -42,7 +50,7 @@ class _Pickler(cp.Pickler):
         return super().reducer_override(obj)
 
 
-def encode(value: Any) -> tuple[bytes, list[memoryview]]:
+def encode(value: Any, *, is_result: bool = False) -> tuple[bytes, list[memoryview]]:
     """The head and the buffers of `value`, which must not change until they are sealed.
 
     Raises:
@@ -58,5 +66,7 @@ def encode(value: Any) -> tuple[bytes, list[memoryview]]:
         return False
 
     with io.BytesIO() as file:
-        _Pickler(file, protocol=5, buffer_callback=keep).dump(value)
+        pickler = _Pickler(file, protocol=5, buffer_callback=keep)
+        pickler.is_result = is_result
+        pickler.dump(value)
         return file.getvalue(), buffers

@@ -26,12 +26,12 @@ from concurrent.futures import Future
 from typing import Any
 
 from lambdakernel.futures import line
-from lambdakernel.futures.answers import initializer_failed, no_workers, task_lost, value_of
+from lambdakernel.futures.answers import initializer_failed, joins_error, no_workers, task_lost, value_of
 from lambdakernel.futures.buffers import KEEP_S
 from lambdakernel.futures.crew import AHEAD_NS, Call, Worker
 from lambdakernel.futures.pool import Pool, Stop
 from lambdakernel.futures.staff import Staff, none_began
-from lambdakernel.futures.worker import BROKEN, READY, UNKNOWN
+from lambdakernel.futures.worker import BROKEN, JOINED, READY, UNKNOWN
 
 _STUCK_S = 0.005
 """Seconds after which a call that holds up others is no short one."""
@@ -123,6 +123,9 @@ class Owner:
                 assert error is not None
                 self._pool.break_with(initializer_failed(error))
                 continue
+            if how == JOINED:
+                worker.calls[number].bad_joins = joins_error(head, places, fds)
+                continue
             call = worker.calls.pop(number)
             worker.since = now
             if how == UNKNOWN:
@@ -131,7 +134,8 @@ class Owner:
                 self._waiting.appendleft(call)
                 continue
             self._usual_ns += 0.2 * (spent - self._usual_ns)
-            self._done.append((call, *value_of(how, head, places, fds)))
+            value, error = value_of(how, head, places, fds)
+            self._done.append((call, value, call.bad_joins or error))
 
     def _hear_of_ends(self) -> None:
         for worker, how in self._staff.hear(time.monotonic()):

@@ -72,6 +72,8 @@ class Pool:
         self._thread: threading.Thread | None = None
         self._bell = -1
         self._sleeps = False
+        self._is_told = True
+        """Whether the owner knows whether the pool is closing."""
 
     # -- for callers
 
@@ -107,7 +109,7 @@ class Pool:
         if self.process != os.getpid():
             return
         with self._mutex:
-            self.closing, self.cancels = True, self.cancels or cancel
+            self.closing, self.cancels, self._is_told = True, self.cancels or cancel, False
             thread = self._thread
             self._wake()
         if wait and thread is not None and thread is not threading.current_thread():
@@ -166,12 +168,13 @@ class Pool:
         with self._mutex:
             found = list(self._queue)
             self._queue.clear()
+            self._is_told = True
         return found
 
     def may_sleep(self) -> bool:
-        """Whether nothing is in the queue; if so, the bell rings at the next change."""
+        """Whether the owner knows all there is to know; if so, the bell rings at the next change."""
         with self._mutex:
-            self._sleeps = not self._queue
+            self._sleeps = not self._queue and self._is_told
             return self._sleeps
 
     def awake(self) -> None:

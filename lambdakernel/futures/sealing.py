@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from lambdakernel.futures.maps import Maps
+
 INLINE = LIMIT // 2
 """Bytes of a value up to which it travels in the message."""
 LARGE = 1 << 20
@@ -108,8 +110,9 @@ def seal(head: bytes, parts: Sequence[bytes | memoryview | Descriptor]) -> Seale
     return Sealed(head, tuple(bytes(next(left)) if place == b"" else place for place in places), tuple(files))
 
 
-def decode(head: bytes | int, places: tuple[bytes | int, ...], fds: tuple[int, ...]) -> Any:
-    """The value; its large buffers are writable maps of the files. The descriptors stay the caller's.
+def decode(head: bytes | int, places: tuple[bytes | int, ...], fds: tuple[int, ...], maps: Maps | None = None) -> Any:
+    """The value; its large buffers are writable maps of the files, if they may be used again, out of `maps`. The
+    descriptors stay the caller's.
 
     Raises:
         Exception: whatever the value's own code raises as it is made.
@@ -126,7 +129,7 @@ def decode(head: bytes | int, places: tuple[bytes | int, ...], fds: tuple[int, .
     buffers: list[Any] = []
     for place in places:
         if isinstance(place, int):
-            buffers.append(unpack(fds[place]).head)
+            buffers.append(unpack(fds[place]).head if maps is None else maps.get(fds[place]))
         else:
             buffers.append(bytearray(place) if place else next(rest))
     return loads(body, buffers=buffers)

@@ -6,11 +6,13 @@ A worker takes one call at a time. What it has not taken stays on the line, wher
 from __future__ import annotations
 
 import os
+import select
 import sys
 import time
 from _pickle import PicklingError, dumps, loads
 
 from lambdakernel.futures import line
+from lambdakernel.futures.maps import KEEP_MS, Maps
 from lambdakernel.futures.sealing import Sealed, decode, is_plain, seal
 
 TYPE_CHECKING = False
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
 CALL, CHUNK, INITIALIZE, PLACE = 0, 1, 2, 3
 """What a message asks for: a call; calls of one function, for a list of results; to begin, with the initializer; to
 take on the executor's surroundings, which has no answer."""
-RETURNED, RAISED, UNKNOWN, READY, BROKEN = 0, 1, 2, 3, 4
-"""What a message answers: a value; an error; the function was not sent; the worker is ready; its initializer failed."""
+RETURNED, RAISED, UNKNOWN, READY, BROKEN, JOINED = 0, 1, 2, 3, 4, 5
+"""What a message answers: a value; an error; the function was not sent; the worker is ready; its initializer failed;
+ahead of an answer, what the call joined into live lattices."""
 _MOST_FUNCTIONS = 512
 
 
@@ -42,24 +45,31 @@ def run(end: line.End) -> NoReturn:
 
 def _serve(end: line.End) -> None:
     functions: dict[int, Callable[..., Any]] = {}
+    maps = Maps()
+    poller = select.poll()
+    poller.register(end.fileno(), select.POLLIN)
     while True:
+        if maps and not poller.poll(KEEP_MS):
+            maps.clear()
         message = line.take(end, wait=True)
         if message is None or not message[0]:
             return
-        answer, sealed = _answer(*message, functions)
+        answer, sealed = _answer(*message, functions, maps)
         _flush()
         try:
             if answer is not None:
+                _tell_joins(end, answer[0])
                 line.put(end, dumps((*answer, sealed.head, sealed.places), 5), sealed.fds, wait=True)
         except OSError:  # nobody wants it
             return
         if answer is not None and answer[1] == BROKEN:
             return
         del message, answer, sealed  # what the call was given must not wait for the next one
+        maps.settle()
 
 
 def _answer(
-    data: bytes, fds: tuple[int, ...], functions: dict[int, Callable[..., Any]]
+    data: bytes, fds: tuple[int, ...], functions: dict[int, Callable[..., Any]], maps: Maps
 ) -> tuple[tuple[int, int, int] | None, Sealed]:
     """(call, how it went, nanoseconds it took, or who is ready), and its value or error."""
     call, kind, number, definition, head, places = loads(data)
@@ -74,7 +84,7 @@ def _answer(
             functions[number] = loads(definition)
         elif number and number not in functions:
             return (call, UNKNOWN, 0), Sealed(b"")
-        value = _work(kind, functions.get(number), decode(head, places, fds))
+        value = _work(kind, functions.get(number), decode(head, places, fds, maps))
         if kind == INITIALIZE:
             return (call, READY, os.getpid()), Sealed(b"")
         return (call, RETURNED, time.perf_counter_ns() - began), _sealed(value)
@@ -83,6 +93,13 @@ def _answer(
         return (call, BROKEN if kind == INITIALIZE else RAISED, spent), _error(e)
     finally:
         line.close(fds)
+
+
+def _tell_joins(end: line.End, call: int) -> None:
+    joins = sys.modules.get("lambdakernel.futures.joins")
+    if joins is not None and (news := joins.taken()):
+        sealed = seal(dumps(news, 5), [])
+        line.put(end, dumps((call, JOINED, 0, sealed.head, sealed.places), 5), sealed.fds, wait=True)
 
 
 def _work(kind: int, function: Callable[..., Any] | None, arguments: tuple[Any, dict[str, Any]]) -> Any:
@@ -99,7 +116,7 @@ def _sealed(value: Any) -> Sealed:
         return seal(dumps(value, 5), [])
     from lambdakernel.futures.encoding import encode  # late: most of what it loads is of no use to plain values
 
-    return seal(*encode(value))
+    return seal(*encode(value, is_result=True))
 
 
 def _error(error: BaseException) -> Sealed:
@@ -110,7 +127,7 @@ def _error(error: BaseException) -> Sealed:
 
     text = "".join(traceback.format_exception(error))
     try:
-        return seal(*encode((error, text)))
+        return seal(*encode((error, text), is_result=True))
     except Exception as e:
         instead = PicklingError(f"the call's error ({type(error).__name__}) cannot be sent: {e}")
         return seal(*encode((instead, text)))

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from itertools import compress
 from typing import Any, NamedTuple
 
 from kvs.lattices import Lattice
 from lambdakernel.errors import LambdaKernelError
-from lambdakernel.parallel.hashing import stable_hash
+from lambdakernel.parallel.hashing import stable_hash, stable_hashes
 from lambdakernel.parallel.memory import held
 from lambdakernel.parallel.spool import Place, Span, Writer, get
 
@@ -25,6 +26,8 @@ GROWTH = 4
 """Memory that objects take, over the bytes of their pickle."""
 LOOK_EVERY = 4096
 """Pairs after which the map side looks at its memory."""
+MOST_PARTITIONS = 256
+"""So that the partition of a key is a byte."""
 
 
 class CannotShuffle(LambdaKernelError):
@@ -75,6 +78,8 @@ def combiner(how: Any) -> Combine:
 
 
 _ITEMS: Any = type({}.items())
+_IS = [bytes(partition) + b"\1" + bytes(255 - partition) for partition in range(MOST_PARTITIONS)]
+"""For each partition, the table by which `bytes.translate` says which keys are in it."""
 
 
 def _same(value: Any) -> Any:
@@ -164,18 +169,16 @@ class Table:
 
     def write(self) -> None:
         """Write out what is in memory."""
-        parts: list[Block] = [Block([], [], []) for _ in range(self._partitions)]
-        count = self._partitions
-        for place, (key, value) in enumerate(self._values.items(), self._place):
-            block = parts[stable_hash(key) % count]
-            block.places.append(place)
-            block.keys.append(key)
-            block.values.append(value)
-        self._place += len(self._values)
+        keys, count = list(self._values), self._partitions
+        numbers = bytes([number % count for number in stable_hashes(keys)])
+        places = range(self._place, self._place + len(keys))
+        for partition, spans in enumerate(self._spans):
+            chosen = numbers.translate(_IS[partition])
+            if any(chosen):
+                columns = (compress(column, chosen) for column in (places, keys, self._values.values()))
+                spans.append(self._writer.put(tuple(map(list, columns))))
+        self._place += len(keys)
         self._values.clear()
-        for partition, block in enumerate(parts):
-            if block.keys:
-                self._spans[partition].append(self._writer.put(tuple(block)))
 
     def done(self, place: Place) -> Mapped:
         self.write()
@@ -195,7 +198,12 @@ def reduced(
         places: dict[Any, int] = {}
         values: dict[Any, Any] = {}
         for place, span, partitions in parts:
-            rows: Iterable[Any] = zip(*get(place, span), strict=True)
+            block = Block(*get(place, span))
+            if rounds == 1 and not values:  # each key is once in it
+                places = dict(zip(block.keys, block.places, strict=True))
+                values = dict(zip(block.keys, block.values, strict=True))
+                continue
+            rows: Iterable[Any] = zip(*block, strict=True)
             if rounds > 1:
                 rows = (row for row in rows if stable_hash(row[1]) // partitions % rounds == number)
             _join(places, values, rows, combine.join)

@@ -32,6 +32,8 @@ LOOK_S = 0.001
 class Line:
     """See the module. `task` names the task for live lattices. Implements `live.Outlet`. From any thread."""
 
+    is_task = True
+
     def __init__(self, end: socket.socket, task: str, attempt: int) -> None:
         self.task, self.attempt = task, attempt
         self._end = end

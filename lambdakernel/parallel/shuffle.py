@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, TypeVar
 import lambdakernel
 from kvs.lattices import Lattice
 from lambdakernel import live
-from lambdakernel.parallel.grouping import Block, CannotShuffle, Mapped, Table, combiner, reduced
+from lambdakernel.parallel.grouping import MOST_PARTITIONS, Block, CannotShuffle, Mapped, Table, combiner, reduced
 from lambdakernel.parallel.memory import read_size
 from lambdakernel.parallel.spool import Place, Span, Spool, Writer, dumped, get
 
@@ -74,7 +74,7 @@ def shuffle(
     with _crew(workers, executor, directory) as crew:
         code, nbytes = crew.code((pairs, combine, then)), read_size(memory)
         combiner(combine)
-        count = max(2, crew.workers * 2)
+        count = min(MOST_PARTITIONS, max(2, crew.workers * 2))
         calls = (
             (chunk, crew.items(part), crew.spool().place, code, count, nbytes) for chunk, part in crew.chunks(items)
         )

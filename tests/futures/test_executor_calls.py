@@ -174,6 +174,60 @@ def test_an_array_that_goes_to_many_calls_is_copied_once(executor: lambdakernel.
     assert inodes != {""}
 
 
+_kept: list[object] = []
+
+
+def _write_and_say_what_was_there(array: np.ndarray, at: int) -> tuple[float, float]:
+    found = float(array.sum()), float(array[at])
+    array[at] = -1.0
+    return found
+
+
+def _keep(array: np.ndarray) -> int:
+    _kept.append(array)
+    return os.getpid()
+
+
+def _write_and_say_what_is_kept(array: np.ndarray) -> list[float]:
+    array[:] = 7.0
+    return [float(one.sum()) for one in _kept]  # type: ignore[attr-defined]
+
+
+def _parcels() -> int:
+    return Path("/proc/self/maps").read_text().count("lk-parcel")
+
+
+def test_a_map_that_is_used_again_has_nothing_of_the_call_before() -> None:
+    array = np.ones(1_000_000)
+    with lambdakernel.Executor(1) as executor:
+        for at in (0, 1, 2, 999_999):
+            assert executor.submit(_write_and_say_what_was_there, array, at).result(DEADLINE_S) == (1e6, 1.0)
+        array[5] = 3.0
+        assert executor.submit(_write_and_say_what_was_there, array, 5).result(DEADLINE_S) == (1e6 + 2, 3.0)
+
+
+def test_what_a_call_keeps_is_not_given_to_the_next_one() -> None:
+    array = np.ones(1_000_000)
+    with lambdakernel.Executor(1) as executor:
+        assert executor.submit(_keep, array).result(DEADLINE_S) == executor.submit(os.getpid).result(DEADLINE_S)
+        assert executor.submit(_write_and_say_what_is_kept, array).result(DEADLINE_S) == [1e6]
+        assert executor.submit(_write_and_say_what_was_there, array, 3).result(DEADLINE_S) == (1e6, 1.0)
+
+
+def test_a_worker_gives_up_the_maps_of_its_last_call() -> None:
+    array = np.ones(1_000_000)
+    with lambdakernel.Executor(1) as executor:
+        pid = executor.submit(os.getpid).result(DEADLINE_S)
+        maps = Path(f"/proc/{pid}/maps")
+        assert executor.submit(np.sum, array).result(DEADLINE_S) == 1e6
+        assert "lk-parcel" in maps.read_text(), "it is not kept at all"
+        wait_until(lambda: "lk-parcel" not in maps.read_text())
+        assert executor.submit(np.sum, array).result(DEADLINE_S) == 1e6
+        for _ in range(2):
+            left = executor.submit(_parcels).result(DEADLINE_S)
+        assert left == 0, "calls that do not use it hold it"
+
+
 def test_calls_that_wait_hold_few_descriptors() -> None:
     """Each large value once had a memory file of its own while it waited: a thousand calls used up what there is."""
     script = """
@@ -355,6 +409,15 @@ def test_what_runs_can_be_stopped_and_the_executor_goes_on(executor: lambdakerne
     with pytest.raises(TaskLost, match="was stopped"):
         running.result(DEADLINE_S)
     assert executor.submit(abs, -1).result(DEADLINE_S) == 1
+
+
+def test_a_shutdown_between_two_looks_of_the_executors_thread_is_heard_at_once() -> None:
+    # It looked, told the futures, and slept until a worker had been idle for long: whoever shut it down as soon as a
+    # result was there, with no call left to wake it, waited for a minute.
+    executor = lambdakernel.Executor(1, idle_s=10 * DEADLINE_S)
+    pid = executor.submit(os.getpid).result(DEADLINE_S)
+    executor.submit(time.sleep, 0.2).add_done_callback(lambda _: executor.shutdown(wait=False))
+    wait_until(lambda: not psutil.pid_exists(pid))
 
 
 def test_many_threads_may_submit(executor: lambdakernel.Executor) -> None:

@@ -71,6 +71,14 @@ def test_a_future_that_is_not_done_is_lost_with_a_clear_error(kernel: Kernel) ->
     assert "future" in result.evalue
 
 
+def test_what_calls_join_into_a_live_lattice_is_kept(kernel: Kernel) -> None:
+    kernel.run("from lambdakernel import Live\nfrom kvs.lattices import GCounter\ncount = Live(GCounter())")
+    kernel.run("def step(n):\n    count.increment()\n    return n")
+    assert kernel.value("sum(executor.map(step, range(20)))") == 190
+    kernel.kill_worker()
+    assert kernel.value("count.total()") == 20
+
+
 def test_the_death_of_the_kernels_worker_ends_those_of_its_executors(kernel: Kernel) -> None:
     assert kernel.value("executor.submit(abs, -1).result()") == 1
     pids = set(kernel.value("executor.worker_pids()"))

@@ -26,8 +26,8 @@ import pytest
 
 from kvs.lattices import GCounter, GrowSet, Max
 from lambdakernel import all_to_all, group_by, reduce, shuffle
-from lambdakernel.parallel.grouping import CannotShuffle, Table, combiner, reduced
-from lambdakernel.parallel.hashing import stable_hash
+from lambdakernel.parallel.grouping import MOST_PARTITIONS, CannotShuffle, Table, combiner, reduced
+from lambdakernel.parallel.hashing import stable_hash, stable_hashes
 from lambdakernel.parallel.spool import Spool, Writer, get
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -176,6 +176,27 @@ def test_the_hash_does_not_depend_on_the_process():
         for seed in ("1", "2")
     }
     assert len(runs) == 1
+
+
+def test_the_hashes_of_many_keys_are_those_of_each():
+    texts = ["", "ada", "größer", "x" * 500]
+    for keys in ([], texts, [*texts, "\ud800"], [*texts, Name.ADA], [*texts, 1, None], [(1, "x"), b"x"]):
+        assert stable_hashes(keys) == [stable_hash(key) for key in keys]
+
+
+def test_the_most_partitions_have_each_key_once_and_in_its_place(tmp_path):
+    spool, combine = Spool(str(tmp_path)), combiner(operator.add)
+    keys = [f"key-{n % 3000}" for n in range(5000)]
+    with Writer(spool.place) as writer:
+        table = Table(combine, writer, 2, MOST_PARTITIONS, memory_nbytes=1 << 40)
+        table.take((key, 1) for key in keys)
+        mapped = table.done(spool.place)
+    blocks = [list(reduced([mapped] * 2, n, combine, None, 1 << 40)) for n in range(MOST_PARTITIONS)]
+    rows = [row for some in blocks for block in some for row in zip(*block, strict=True)]
+    spool.close()
+    assert all(stable_hash(key) % MOST_PARTITIONS == n for n, some in enumerate(blocks) for b in some for key in b.keys)
+    assert {key: value for _, key, value in rows} == {key: 2 * n for key, n in Counter(keys).items()}
+    assert [(place, key) for place, key, _ in sorted(rows)] == list(enumerate(dict.fromkeys(keys), 2 << 40))
 
 
 def test_the_hash_spreads_keys():
