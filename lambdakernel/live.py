@@ -239,8 +239,11 @@ def restored(kind: type[Lattice], data: bytes, uid: str) -> Live:
 
 
 def attach(outlet: Outlet | None) -> None:
-    """From now on this process is a task whose `Live` values write to `outlet`."""
+    """From now on this process is a task whose `Live` values write to `outlet`, and began as they are."""
     _here.outlet = outlet
+    if outlet is not None:
+        for live in _here.all():
+            live._began = live._lattice
 
 
 @contextmanager

@@ -35,7 +35,7 @@ NAME = "lambdakernel"
 MARKER = "LAMBDAKERNEL_TEST_MARKER"
 READY_S = 40.0
 CELL_S = 30.0
-_ROLES = {"zygote": "lk-zygote", "worker": "lk-worker", "task": "lk-task"}
+_ROLES = {"zygote": "lk-zygote", "worker": "lk-worker", "task": "lk-task", "template": "lk-template"}
 
 
 @dataclass(slots=True)

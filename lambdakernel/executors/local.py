@@ -54,8 +54,9 @@ def spawn_zygote(directory: str) -> LocalExecutor:
     return LocalExecutor(ours, pid)
 
 
-def connect(directory: str) -> LocalExecutor:
-    """The executor of a kernel, for one of its own workers: what it starts ends when it ends.
+def connect(directory: str, job: int | None = None) -> LocalExecutor:
+    """The executor of a kernel, for one of its own workers: what it starts ends when it ends. With a `job` (a
+    descriptor), for the tasks of that.
 
     Raises:
         OSError: the kernel's zygote is gone.
@@ -67,7 +68,17 @@ def connect(directory: str) -> LocalExecutor:
     except OSError:
         end.close()
         raise
-    return LocalExecutor(end, None)
+    zygote = LocalExecutor(end, None)
+    return zygote if job is None else fork_server(zygote, job)
+
+
+def fork_server(zygote: LocalExecutor, job: int) -> LocalExecutor:
+    """An executor for the tasks of the job in that descriptor, which are born with what their body reaches (see
+    `lambdakernel.worker.template`). Owns `zygote`, a conversation that nobody else uses."""
+    ours, theirs = wire.pair()
+    zygote.start(Invocation("0", "template", {}), (theirs.fileno(), job))
+    theirs.close()
+    return _ForkServer(ours, zygote)
 
 
 def zygote_address(directory: str) -> str:
@@ -125,6 +136,23 @@ class LocalExecutor:
         self._end.close()
         if self._zygote_pid is not None:
             _reap(self._zygote_pid, deadline_s)
+
+
+class _ForkServer(LocalExecutor):
+    def __init__(self, end: socket.socket, zygote: LocalExecutor) -> None:
+        super().__init__(end, None)
+        self._zygote = zygote
+
+    def close(self, deadline_s: float) -> None:
+        """As of any; it kills what it has started before it ends, which is waited for."""
+        self._end.close()
+        poller = select.poll()
+        poller.register(self._zygote.fileno(), select.POLLIN)
+        end = time.monotonic() + deadline_s
+        while (left := end - time.monotonic()) > 0 and poller.poll(left * 1000):
+            if any(isinstance(event, Exited | Refused | ExecutorLost) for event in self._zygote.events()):
+                break
+        self._zygote.close(deadline_s)
 
 
 def _event(message: dict[str, object]) -> Event:

@@ -5,6 +5,7 @@ The job's worker holds a snapshot of that moment, so nothing of it is collected 
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import kvs
@@ -27,6 +28,27 @@ class AsOf:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._replica, name)
+
+
+class Inherited:
+    """A reader that forks of its process may use: each opens one of its own when it first asks, and sees the moment
+    that `settle` found."""
+
+    def __init__(self, store: str, session: str, moment: str = "") -> None:
+        self._store, self._session, self._moment = store, session, moment
+        self._pid, self._reader = os.getpid(), reader(store, session, moment)
+        self._before: Any = None
+        """That of the process before the fork, which is not to be touched here, nor to be closed."""
+
+    def settle(self) -> None:
+        """Forks see what is seen now."""
+        self._moment = self._moment or self._reader.vector.to_bytes().hex()
+
+    def __getattr__(self, name: str) -> Any:
+        if self._pid != os.getpid():
+            self._before, self._reader = self._reader, reader(self._store, self._session, self._moment)
+            self._pid = os.getpid()
+        return getattr(self._reader, name)
 
 
 def reader(store: str, session: str, moment: str = "") -> Any:

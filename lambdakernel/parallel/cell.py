@@ -41,7 +41,8 @@ class Where(msgspec.Struct, frozen=True):
 
     shell: Any
     durable: Any
-    connect: Callable[[], Executor]
+    connect: Callable[[int | None], Executor]
+    """Gives an executor for tasks: of that job, if it is given one."""
     store: str
     shares: Shares
     default_workers: int = 0
@@ -220,7 +221,7 @@ def fan_out(
     try:
         with where.shares.one_more(usual) as share:
             yield FanOut(
-                _executor(where),
+                _executor(where, job, len(begun.items)),
                 job=job,
                 total=len(begun.items),
                 item=item or begun.item,
@@ -252,9 +253,9 @@ def again_of(where: Where, begun: Begun) -> Again:
     return Again(prepared.header.options.again, effect)
 
 
-def _executor(where: Where) -> Executor:
+def _executor(where: Where, job: int, total: int) -> Executor:
     try:
-        return where.connect()
+        return where.connect(job if total > 1 else None)
     except OSError as e:
         raise NoWorker(f"the process that starts tasks cannot be reached ({e.strerror or e})") from e
 

@@ -1,9 +1,9 @@
 """A worker that runs one task of a fan-out.
 
-Called by the zygote in a process that was just forked for it. It attaches to the session as a reader, so that it sees
-the notebook's variables and can publish none; loads what the body reaches; binds the item; runs the body; and sends
-back what is collected, or how it failed, in one datagram with one parcel. Then it leaves without exit handlers, which
-are the zygote's.
+Called in a process that was just forked for it, by the zygote or by a fork server of its own fan-out. It attaches to
+the session as a reader, so that it sees the notebook's variables and can publish none, and loads what the body reaches,
+unless it was born with that; binds the item; runs the body; and sends back what is collected, or how it failed, in one
+datagram with one parcel. Then it leaves without exit handlers, which are the zygote's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from lambdakernel import live as lives
 from lambdakernel.errors import LambdaKernelError
@@ -57,17 +57,34 @@ class LostUpdate(LambdaKernelError):
         self.names = tuple(names)
 
 
-def run(params: dict[str, Any], fds: tuple[int, ...]) -> NoReturn:
+class Loaded(NamedTuple):
+    """The session as the tasks of a job see it, with what their body reaches."""
+
+    job: Job
+    tree: ast.Module
+    live: dict[str, Any]
+    session: TaskSession
+
+
+def load(job: int) -> Loaded:
+    """For the tasks of the job in that descriptor, before this process is forked for them; raises what they would."""
+    loaded = _loaded(Job.from_bytes(unpack(job).head), {})
+    _seed(loaded.job.seeds, 0)  # each task does so again; this imports what that needs
+    loaded.session.settle()
+    return loaded
+
+
+def run(params: dict[str, Any], fds: tuple[int, ...], loaded: Loaded | None = None) -> NoReturn:
     """Be the task `params["index"]` and leave the process. `fds`: line to the parent, job, item, stdout, stderr."""
     line, job, item, out, err = fds
     _become_task(out, err)
     end = wire.adopt(line)
     try:
-        told, index = Job.from_bytes(unpack(job).head), int(params["index"])
+        told, index = loaded.job if loaded else Job.from_bytes(unpack(job).head), int(params["index"])
         line_to_cell = Line(end, f"{told.fan}/{index}", int(params["attempt"]))
         give_up = partial(_give_up, line_to_cell) if params["is_guarded"] else None
         lives.attach(line_to_cell)
-        said, parcel = _attempt(told, item, index, line_to_cell, give_up)
+        said, parcel = _attempt(told, loaded, item, index, line_to_cell, give_up)
         _flush()
         line_to_cell.flush()
         line_to_cell.say(said, (parcel,), cpu_s=time.process_time() + sum(os.times()[2:4]))
@@ -122,28 +139,44 @@ def _give_up(line: Line, what: str) -> NoReturn:
 # -- the work
 
 
-def _attempt(job: Job, item: int, index: int, line: Line, give_up: GiveUp | None) -> tuple[str, int]:
+def _attempt(
+    job: Job, loaded: Loaded | None, item: int, index: int, line: Line, give_up: GiveUp | None
+) -> tuple[str, int]:
     """What to say, and the parcel to send with it."""
     cells = {job.filename: job.label}
     traces.add_source(job.filename, job.cell)
     try:
-        return "returned", _work(job, item, index, cells, line, give_up)
+        if loaded is not None:
+            loaded.session.after_fork()
+            _add_sources(loaded.session, cells)
+        loaded = loaded or _loaded(job, cells)
+        return "returned", _work(loaded, item, index, line, give_up)
     except BaseException as e:  # SystemExit and KeyboardInterrupt of the body are its errors too
         return "raised", pack(json.dumps(_report(e, cells, job)).encode())
 
 
-def _work(job: Job, item: int, index: int, cells: dict[str, str], line: Line, give_up: GiveUp | None) -> int:
+def _loaded(job: Job, cells: dict[str, str]) -> Loaded:
+    """Attached and loaded in this process; `cells` learns which files are cells."""
     tree = ast.parse(job.body, job.filename)
     live = _main_module().__dict__
     sys.path[:] = job.import_path
     session = TaskSession(job.store, job.session, live, job.moment)
     if session.epoch != job.epoch:
         raise StaleTask("the notebook was restarted while this task began. Run the cell again.")
+    _add_sources(session, cells)
+    session.prepare(tree)
+    return Loaded(job, tree, live, session)
+
+
+def _add_sources(session: TaskSession, cells: dict[str, str]) -> None:
     for filename, number, source in session.cells:
         cells.setdefault(filename, f"Cell In[{number}]")
         traces.add_source(filename, source)
+
+
+def _work(loaded: Loaded, item: int, index: int, line: Line, give_up: GiveUp | None) -> int:
+    job, tree, live, session = loaded
     _seed(job.seeds, index)
-    session.prepare(tree)
     thing = session.decode(unpack(item)) if job.target else None
     before = session.prepare_item(thing)
     if job.target:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
+import kvs
 from lambdakernel import live as lives
-from lambdakernel.parallel.asof import reader
+from lambdakernel.parallel.asof import Inherited
 from lambdakernel.parallel.parcels import Parcel, pack
 from lambdakernel.state import Namespace
 
@@ -37,7 +38,8 @@ class TaskSession:
     """The session as one task sees it: what was committed when the task began."""
 
     def __init__(self, store: str, session: str, live: dict[str, Any], moment: str = "") -> None:
-        self._replica = reader(store, session, moment)
+        self._reader = Inherited(store, session, moment)
+        self._replica = cast("kvs.Replica", self._reader)
         self._namespace = Namespace(live, self._replica, ignore=dict(live), worker="a task")
         self._live = live
         attached = self._namespace.attach()
@@ -49,6 +51,14 @@ class TaskSession:
     def prepare(self, tree: ast.Module) -> None:
         """Load what the body reaches; raises for what cannot be had."""
         self._namespace.prepare(tree.body)
+
+    def settle(self) -> None:
+        """Before this process is forked for tasks: they see what is seen now."""
+        self._reader.settle()
+
+    def after_fork(self) -> None:
+        """In such a task."""
+        self._namespace.after_fork()
 
     def encode(self, value: Any) -> int:
         """The parcel of a result; with the definitions of classes that the body made."""

@@ -67,6 +67,11 @@ class Buffers:
         self._pages.close()
         self._watched.clear()
 
+    def after_fork(self) -> None:
+        """This process is a fork of the one that watched: what the system does not tell it is watched no more."""
+        self._pages = Pages()
+        self._watched = {place: watched for place, watched in self._watched.items() if not watched.is_armed}
+
     def look_once(self) -> None:
         """From here on one look at each buffer will do: for as long as no code of a value runs, and nothing that was
         looked at goes."""

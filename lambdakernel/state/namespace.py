@@ -143,6 +143,10 @@ class Namespace:
         self._buffers.close()
         self._bounds.close()
 
+    def after_fork(self) -> None:
+        """This process is a fork of the one that used it, and goes on; `replica` must be fit for that."""
+        self._buffers.after_fork()
+
     # -- before a cell
 
     def prepare(self, code: str | Sequence[ast.stmt]) -> None:

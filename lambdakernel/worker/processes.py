@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 import psutil
 
-_NAMES = {"lk-zygote": "zygote", "lk-worker": "worker", "lk-task": "task"}
+_NAMES = {"lk-zygote": "zygote", "lk-worker": "worker", "lk-task": "task", "lk-template": "template"}
 
 
 class ProcessRow(msgspec.Struct, frozen=True):
-    """One process: `role` is front, zygote, worker, task, or `user` for one that a cell started."""
+    """One process: `role` is front, zygote, worker, template, task, or `user` for one that a cell started."""
 
     pid: int
     role: str

@@ -30,10 +30,14 @@ from typing import Any
 
 from lambdakernel.executors import wire
 from lambdakernel.executors.local import zygote_address
+from lambdakernel.worker import template
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _ROLES = {"kernel": "lambdakernel.worker.app", "task": "lambdakernel.parallel.task"}
+_TEMPLATE = "template"
+"""The role of a fork server for the tasks of one fan-out."""
+_TEMPLATE_END_MS = 1000
 _WARM_AFTER_MS = 300
 """Milliseconds without an order before a module is imported ahead of need."""
 
@@ -56,6 +60,8 @@ class Child:
     pid: int
     owner: int
     oom_kills: int
+    ends_itself: bool = False
+    """When its own asker is gone, and what it started first."""
 
 
 @dataclass(slots=True)
@@ -63,7 +69,7 @@ class Zygote:
     """The loop's state. `askers` maps a descriptor to its conversation, `children` a pidfd to its worker."""
 
     front: socket.socket
-    door: socket.socket
+    door: socket.socket | None = None
     askers: dict[int, socket.socket] = field(default_factory=dict)
     children: dict[int, Child] = field(default_factory=dict)
     wanted: list[str] = field(default_factory=list)
@@ -89,7 +95,24 @@ def main(fd: int, directory: str) -> int:
         if not zygote.keep_directory:
             shutil.rmtree(directory, ignore_errors=True)
         return 0
+    if order.role == _TEMPLATE:
+        return _be_template(order)
     return int(importlib.import_module(_ROLES[order.role]).run(order.params, order.fds))
+
+
+def _be_template(order: Order) -> int:
+    """Serve one fan-out; in a forked task, be that."""
+    task: Any = importlib.import_module(_ROLES["task"])
+    taken: list[Order] = []
+
+    def serve(asked: socket.socket) -> bool:
+        found = _serve(Zygote(asked))
+        if found is not None:
+            taken.append(found)
+        return found is not None
+
+    loaded = template.become(order.fds, task.load, serve)
+    return int(task.run(taken[0].params, taken[0].fds, loaded))
 
 
 def _become_zygote() -> None:
@@ -132,8 +155,8 @@ def _serve(z: Zygote) -> Order | None:
     """Until the front is gone: None, and every worker is dead. In a forked child: what it is to become."""
     poller = select.poll()
     z.askers[z.front.fileno()] = z.front
-    for fd in (z.front.fileno(), z.door.fileno()):
-        poller.register(fd, select.POLLIN)
+    for end in _own_ends(z):
+        poller.register(end.fileno(), select.POLLIN)
     while z.front.fileno() in z.askers:
         timeout = _WARM_AFTER_MS if z.wanted else None
         ready = poller.poll(timeout)
@@ -143,14 +166,27 @@ def _serve(z: Zygote) -> Order | None:
             order = _handle(z, poller, fd)
             if order is not None:
                 return order
-    for watch in list(z.children):
+    for watch in [w for w, child in z.children.items() if not child.ends_itself]:
         _bury(z, poller, watch, kill=True)
+    for watch in list(z.children):
+        _bury(z, poller, watch, kill=not _has_ended(watch))
     return None
+
+
+def _own_ends(z: Zygote) -> list[socket.socket]:
+    return [z.front] if z.door is None else [z.front, z.door]
+
+
+def _has_ended(watch: int) -> bool:
+    """Whether it did within the time that it has for that."""
+    poller = select.poll()
+    poller.register(watch, select.POLLIN)
+    return bool(poller.poll(_TEMPLATE_END_MS))
 
 
 def _handle(z: Zygote, poller: select.poll, fd: int) -> Order | None:
     """Act on one readable descriptor; an order means: this is the forked child now."""
-    if fd == z.door.fileno():
+    if z.door is not None and fd == z.door.fileno():
         asker, _ = z.door.accept()
         z.askers[asker.fileno()] = asker
         poller.register(asker.fileno(), select.POLLIN)
@@ -196,7 +232,7 @@ def _fork(z: Zygote, poller: select.poll, owner: int, order: Order) -> bool:
         return True
     wire.close_fds(order.fds)
     watch = os.pidfd_open(pid)
-    z.children[watch] = Child(order.id, pid, owner, oom_kills)
+    z.children[watch] = Child(order.id, pid, owner, oom_kills, order.role == _TEMPLATE)
     poller.register(watch, select.POLLIN)
     _tell(z, owner, {"op": "started", "id": order.id, "pid": pid})
     return False
@@ -208,7 +244,7 @@ def _become_worker(z: Zygote, parent: int) -> None:
         os._exit(1)
     os.setsid()
     _prctl(_PR_SET_NAME, b"lk-worker")
-    for end in [*z.askers.values(), z.door]:
+    for end in {*z.askers.values(), *_own_ends(z)}:
         end.close()
     wire.close_fds(tuple(z.children))
     _reseed()
@@ -252,8 +288,11 @@ def _forget(z: Zygote, poller: select.poll, fd: int) -> None:
     """An asker is gone: so are its workers."""
     poller.unregister(fd)
     z.askers.pop(fd).close()
-    for watch in [w for w, child in z.children.items() if child.owner == fd]:
-        _bury(z, poller, watch, kill=True)
+    for watch, child in [(w, child) for w, child in z.children.items() if child.owner == fd]:
+        if child.ends_itself:
+            child.owner = -1
+        else:
+            _bury(z, poller, watch, kill=True)
 
 
 def _tell(z: Zygote, owner: int, message: dict[str, object]) -> None:
