@@ -88,7 +88,10 @@ def test_a_change_in_place_is_refused_in_each_task(kernel: Kernel) -> None:
 @pytest.mark.parametrize("victim", ["worker", "front"])
 def test_what_tasks_started_ends_when_the_kernel_is_killed(tmp_path: Path, victim: str) -> None:
     with running(tmp_path / "store", session=f"template-{victim}") as kernel:
-        body = f"import subprocess; p = subprocess.Popen(['sleep', '97'])\nopen({str(tmp_path)!r} + f'/{{p.pid}}.pid', 'w')"
+        body = f"""
+import subprocess
+p = subprocess.Popen(["sleep", "97"])
+open({str(tmp_path)!r} + f"/{{p.pid}}.pid", "w")"""
         kernel.client.send(f"%%parallel for i in range(2)\n{body}\nimport time; time.sleep(60)")
         started = eventually(
             lambda: len(found := list(tmp_path.glob("*.pid"))) == 2 and found, 20, "processes of tasks"
