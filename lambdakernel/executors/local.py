@@ -25,6 +25,8 @@ from lambdakernel.executors.base import Event, ExecutorLost, Exited, Invocation,
 
 ZYGOTE_MODULE = "lambdakernel.worker.zygote"
 """Entry point by name: an executor knows how to start a worker, not what is in one."""
+_SAID_MS = 100
+"""For the zygote to say why it has closed something."""
 
 
 def fork_zygote(directory: str) -> LocalExecutor:
@@ -143,15 +145,22 @@ class _ForkServer(LocalExecutor):
         super().__init__(end, None)
         self._zygote = zygote
 
-    def close(self, deadline_s: float) -> None:
-        """As of any; it kills what it has started before it ends, which is waited for."""
-        self._end.close()
+    def events(self) -> list[Event]:
+        found = super().events()
+        if self._lost is not None and (why := self._refused()):
+            found[-1] = ExecutorLost(why)
+        return found
+
+    def _refused(self) -> str:
+        """Why the zygote has not forked it, if that is so."""
         poller = select.poll()
         poller.register(self._zygote.fileno(), select.POLLIN)
-        end = time.monotonic() + deadline_s
-        while (left := end - time.monotonic()) > 0 and poller.poll(left * 1000):
-            if any(isinstance(event, Exited | Refused | ExecutorLost) for event in self._zygote.events()):
-                break
+        poller.poll(_SAID_MS)
+        return next((event.reason for event in self._zygote.events() if isinstance(event, Refused)), "")
+
+    def close(self, deadline_s: float) -> None:
+        """As of any: it kills what it has started, and ends."""
+        self._end.close()
         self._zygote.close(deadline_s)
 
 
