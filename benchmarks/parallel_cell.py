@@ -9,9 +9,9 @@ by a cell that does it. Ours is a kernel of lambdakernel, every peer is in an ip
 guide shows; two workers each. Times are from a request to its reply and idle. The order is drawn anew each round.
 What is not installed is left out, and said so.
 
-Where ours loses its time: each task is a process that opens the session for itself. Of the 28 ms of processor time of a
-task that does nothing (a loaded machine), nine tenths are `TaskSession.__init__`: the namespace's registries, the
-store's reader, `attach`. A pool that keeps its workers, as `lambdakernel.Executor` does, pays that once.
+Where ours loses its time: each task is a process of its own, forked from one that has opened the session and loaded
+what the body reaches, and that one is made for each fan-out. A pool that keeps its workers, as `lambdakernel.Executor`
+does, pays for neither; its workers know nothing of the notebook that they were not sent.
 
 Ours is given `--retries 1` where a task is killed: a lost task runs again only if its user says that it may.
 `ProcessPoolExecutor` is made anew in each cell: workers forked earlier know nothing that later cells define.

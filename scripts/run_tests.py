@@ -50,7 +50,7 @@ class Done:
 
     def line(self) -> str:
         word = {0: "passed", None: "ENDED AT ITS DEADLINE"}.get(self.code, f"FAILED ({self.code})")
-        return f"  {self.step.name:<14}{word:<24}{self.seconds:7.1f} s"
+        return f"  {self.step.name:<16}{word:<24}{self.seconds:7.1f} s"
 
 
 def checks() -> list[Step]:
