@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import builtins
 import ctypes
+import importlib
 import io
 import json
 import os
@@ -67,11 +68,29 @@ class Loaded(NamedTuple):
 
 
 def load(job: int) -> Loaded:
-    """For the tasks of the job in that descriptor, before this process is forked for them; raises what they would."""
-    loaded = _loaded(Job.from_bytes(unpack(job).head), {})
-    _seed(loaded.job.seeds, 0)  # each task does so again; this imports what that needs
+    """For the tasks of the job in that descriptor, before this process is forked for them.
+
+    Raises:
+        NotToBeForked: a thread came with what was loaded.
+        BaseException: what each of them would raise.
+    """
+    told = Job.from_bytes(unpack(job).head)
+    if "numpy" in told.seeds:  # its threads end at a fork by themselves
+        importlib.import_module("numpy.random")
+    threads = _threads()
+    loaded = _loaded(told, {})
+    if _threads() > threads:
+        raise NotToBeForked
     loaded.session.settle()
     return loaded
+
+
+class NotToBeForked(LambdaKernelError):
+    """A fork would have the locks of threads, Python's or a library's, and not the threads."""
+
+
+def _threads() -> int:
+    return len(os.listdir("/proc/self/task"))
 
 
 def run(params: dict[str, Any], fds: tuple[int, ...], loaded: Loaded | None = None) -> NoReturn:

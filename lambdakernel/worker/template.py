@@ -12,7 +12,6 @@ Theory of operation
 
 from __future__ import annotations
 
-import _thread
 import ctypes
 import gc
 import os
@@ -79,8 +78,6 @@ def _load(load: Callable[[int], T], job: int) -> T:
     try:
         loaded = load(job)
     except BaseException:  # each task meets it again, and says so
-        os._exit(_UNFIT)
-    if _thread._count():  # a fork would have its locks, and not the thread
         os._exit(_UNFIT)
     gc.collect()
     gc.freeze()
