@@ -79,8 +79,7 @@ def _load(load: Callable[[int], T], job: int) -> T:
         loaded = load(job)
     except BaseException:  # each task meets it again, and says so
         os._exit(_UNFIT)
-    gc.collect()
-    gc.freeze()
+    gc.freeze()  # a collection in a task would write to all that it shares with the others
     return loaded
 
 
