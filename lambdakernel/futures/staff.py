@@ -59,7 +59,8 @@ class Staff:
         return now >= self.rests_until and sum(1 for _ in self.serving()) < self._limits.most
 
     def pids(self) -> tuple[int, ...]:
-        return tuple(worker.pid for worker in self.workers.values() if worker.pid)
+        """Of the workers in service: one that leaves is not among them any more."""
+        return tuple(worker.pid for worker in self.workers.values() if worker.pid and not worker.leaving)
 
     def hopeless(self) -> bool:
         """Whether no worker can be had: the last ones ended before they began, and none is left."""
