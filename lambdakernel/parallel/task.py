@@ -27,6 +27,7 @@ from typing import Any, NamedTuple, NoReturn
 from lambdakernel import live as lives
 from lambdakernel.errors import LambdaKernelError
 from lambdakernel.executors import wire
+from lambdakernel.executors.birth import name_process
 from lambdakernel.parallel import traces
 from lambdakernel.parallel.body import assigned, bind, collected, run_body
 from lambdakernel.parallel.displays import Displays
@@ -38,7 +39,6 @@ from lambdakernel.parallel.parcels import pack, unpack
 from lambdakernel.parallel.values import TaskSession
 
 GiveUp = Callable[[str], NoReturn]
-_PR_SET_NAME = 15
 _libc = ctypes.CDLL(None)
 
 
@@ -122,7 +122,7 @@ def run(params: dict[str, Any], fds: tuple[int, ...], loaded: Loaded | None = No
 
 def _become_task(out: int, err: int) -> None:
     """Give this process the descriptors and the manners of a task."""
-    _libc.prctl(_PR_SET_NAME, b"lk-task", 0, 0, 0)
+    name_process(b"lk-task")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     nowhere = os.open(os.devnull, os.O_RDONLY)
     for fd, number in ((nowhere, 0), (out, 1), (err, 2)):

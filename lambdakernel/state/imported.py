@@ -57,6 +57,6 @@ def is_by_name(obj: Any) -> bool:
     if type(name) is str and name not in sys.modules and name.partition(".")[0] in sys.modules:
         try:
             importlib.import_module(name)
-        except ImportError:
+        except Exception:  # whatever it raises: nothing can be found there
             return False
     return bool(cp._should_pickle_by_reference(obj))

@@ -12,7 +12,6 @@ Theory of operation
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import select
@@ -23,14 +22,13 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from lambdakernel.executors import wire
+from lambdakernel.executors.birth import end_with, name_process
 
 T = TypeVar("T")
 
 LOAD_S = 10.0
 """Seconds for loading; what takes longer is loaded by each task, as it would be without this process."""
 _UNFIT = 75
-_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
-_libc = ctypes.CDLL(None)
 
 
 def become(fds: tuple[int, ...], load: Callable[[int], T], serve: Callable[[socket.socket], bool]) -> T | None:
@@ -39,7 +37,7 @@ def become(fds: tuple[int, ...], load: Callable[[int], T], serve: Callable[[sock
 
     `serve(conversation)` answers it: True in a forked task, False when the conversation is over.
     """
-    _libc.prctl(_PR_SET_NAME, b"lk-template", 0, 0, 0)
+    name_process(b"lk-template")
     asked, job = wire.adopt(fds[0]), fds[1]
     told, tell = os.pipe2(os.O_CLOEXEC)
     parent = os.getpid()
@@ -64,9 +62,7 @@ def become(fds: tuple[int, ...], load: Callable[[int], T], serve: Callable[[sock
 
 
 def _become_loader(parent: int) -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
+    end_with(parent)
     nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for number in (0, 1, 2):
         os.dup2(nowhere, number)

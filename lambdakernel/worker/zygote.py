@@ -13,7 +13,6 @@ Theory of operation
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import os
@@ -23,21 +22,20 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.machinery import PathFinder
 from typing import Any
 
 from lambdakernel.executors import wire
+from lambdakernel.executors.birth import end_with, name_process
 from lambdakernel.executors.local import zygote_address
 from lambdakernel.worker import template
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_NAME = 15
 _ROLES = {"kernel": "lambdakernel.worker.app", "task": "lambdakernel.parallel.task"}
 _TEMPLATE = "template"
 """The role of a fork server for the tasks of one fan-out."""
 _TEMPLATE_END_MS = 1000
+"""For a template to end what it has started, before it is killed."""
 _WARM_AFTER_MS = 300
 """Milliseconds without an order before a module is imported ahead of need."""
 
@@ -120,7 +118,7 @@ def _become_zygote() -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _prctl(_PR_SET_NAME, b"lk-zygote")
+    name_process(b"lk-zygote")
     # what ipykernel would set before a cell can import matplotlib; the zygote may import it first
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
 
@@ -239,11 +237,9 @@ def _fork(z: Zygote, poller: select.poll, owner: int, order: Order) -> bool:
 
 
 def _become_worker(z: Zygote, parent: int) -> None:
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the line above
-        os._exit(1)
+    end_with(parent)
     os.setsid()
-    _prctl(_PR_SET_NAME, b"lk-worker")
+    name_process(b"lk-worker")
     for end in {*z.askers.values(), *_own_ends(z)}:
         end.close()
     wire.close_fds(tuple(z.children))
@@ -332,11 +328,6 @@ def _oom_kills() -> int:
             return next((int(line.split()[1]) for line in f if line.startswith(b"oom_kill ")), 0)
     except OSError:
         return 0
-
-
-def _prctl(option: int, value: int | bytes) -> None:
-    libc: Callable[..., int] = ctypes.CDLL(None, use_errno=True).prctl
-    libc(option, value, 0, 0, 0)
 
 
 def _tail(text: str) -> str:
