@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import atexit
+import itertools
 import os
 import queue
 import shutil
@@ -176,6 +177,16 @@ class Client:
                     return message
             self._take_iopub(0.1)
         raise TimeoutError(f"no {kind} in {timeout} s")
+
+    def await_debug_event(self, event: str, timeout: float = CELL_S) -> dict[str, Any]:
+        """The body of the first `debug_event` of this name, whatever request it is said to belong to."""
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            for message in itertools.chain.from_iterable(self._outputs.values()):
+                if message["msg_type"] == "debug_event" and message["content"]["event"] == event:
+                    return dict(message["content"]["body"])
+            self._take_iopub(0.1)
+        raise TimeoutError(f"no event {event} in {timeout} s")
 
     def close(self) -> None:
         self.raw.stop_channels()

@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from typing import Any
 
 import zmq
-from ipykernel import compiler, debugger
+from ipykernel import compiler
 from ipykernel.control import ControlThread
 from ipykernel.kernelapp import IPKernelApp
 from traitlets import Dict, DottedObjectName, Instance, Type
 
 from lambdakernel.executors import wire
 from lambdakernel.executors.journal import Journal
+from lambdakernel.worker import debugger
 from lambdakernel.worker.kernel import WorkerKernel
 from lambdakernel.worker.link import Link
 from lambdakernel.worker.output import Output
@@ -54,7 +56,8 @@ def _name_cells_after(front_pid: int) -> None:
         return prefix
 
     compiler.get_tmp_directory = get_tmp_directory
-    debugger.get_tmp_directory = get_tmp_directory  # type: ignore[attr-defined]
+    if debugger.is_loaded():  # else it takes the compiler's when it is
+        sys.modules[debugger.MODULE].get_tmp_directory = get_tmp_directory  # type: ignore[attr-defined]
 
 
 class WorkerApp(IPKernelApp):

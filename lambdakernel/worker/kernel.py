@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from ipykernel.ipkernel import IPythonKernel
 from traitlets import Type, default
 
 from lambdakernel import magics
@@ -29,6 +28,7 @@ from lambdakernel.executors.frames import DELIMITER
 from lambdakernel.state import Cell
 from lambdakernel.worker import processes
 from lambdakernel.worker.config import settings_of
+from lambdakernel.worker.debugging import LateDebugger
 from lambdakernel.worker.durable import Durable
 from lambdakernel.worker.shell import NamespaceModule, WorkerShell
 from lambdakernel.worker.underscores import text_of_output
@@ -42,9 +42,11 @@ EXIT_NO_REPLY = 70
 """Code with which a worker ends that could not reply: the front does, and the store says what was kept of the cell."""
 CLOSING_COMMIT_S = 1.0
 """Seconds that a shutdown waits for the last commit of what changed outside cells."""
+PREPARE_AFTER_S = 0.5
+"""Seconds without a request before the debugger is loaded, which nobody asked for yet."""
 
 
-class WorkerKernel(IPythonKernel):
+class WorkerKernel(LateDebugger):
     """See the module."""
 
     shell: Any
@@ -87,8 +89,8 @@ class WorkerKernel(IPythonKernel):
             committed=self.durable.committed_cells(),
             cold=self.settings.cold,
         )
-
         self._rest_when_idle()
+        self._prepare_when_idle()
 
     def _rest_when_idle(self) -> None:
         """Offer to end after `idle_s` without a request; the front decides, since one may be on its way."""
@@ -100,6 +102,13 @@ class WorkerKernel(IPythonKernel):
                 self.link.say("idle")
             left = self.settings.idle_s
         self.main_loop.call_later(left, self._rest_when_idle)
+
+    def _prepare_when_idle(self) -> None:
+        left = self._last_request + PREPARE_AFTER_S - time.monotonic()
+        if left > 0 or self.running_cells:
+            self.main_loop.call_later(max(left, PREPARE_AFTER_S), self._prepare_when_idle)
+        else:
+            self.prepare_debugger()
 
     def set_parent(self, ident: Any, parent: Any, channel: str = "shell") -> None:
         self._last_request = time.monotonic()

@@ -29,9 +29,12 @@ from typing import Any
 from lambdakernel.executors import wire
 from lambdakernel.executors.birth import end_with, name_process
 from lambdakernel.executors.local import zygote_address
-from lambdakernel.worker import template
+from lambdakernel.worker import debugger, template
 
 _ROLES = {"kernel": "lambdakernel.worker.app", "task": "lambdakernel.parallel.task"}
+_WITH_A_SHELL = ("IPython.core.completerlib", "IPython.core.debugger", "IPython.extensions.storemagic", "tornado.gen",
+                 "tornado.platform.asyncio")  # fmt: skip
+"""What every shell imports when it is made: here once, and not in each worker."""
 _TEMPLATE = "template"
 """The role of a fork server for the tasks of one fan-out."""
 _TEMPLATE_END_MS = 1000
@@ -82,7 +85,7 @@ def main(fd: int, directory: str) -> int:
     _become_zygote()
     try:
         _import_roles()
-        zygote = Zygote(front, _open_door(directory))
+        zygote = Zygote(front, _open_door(directory), wanted=[debugger.MODULE])
     except BaseException:
         wire.send(front, {"op": "broken", "reason": _tail(traceback.format_exc())})
         return 1
@@ -124,15 +127,9 @@ def _become_zygote() -> None:
 
 
 def _import_roles() -> None:
-    """Everything that a worker will need. debugpy warns of frozen modules on a terminal when it is imported; where
-    ipykernel imports it nobody sees that, and here nobody should.
-    """
-    quiet = "PYDEVD_DISABLE_FILE_VALIDATION"
-    silenced = os.environ.setdefault(quiet, "1") == "1"
-    for module in _ROLES.values():
+    """Everything that a worker needs for its first cell."""
+    for module in (*_ROLES.values(), *_WITH_A_SHELL):
         importlib.import_module(module)
-    if silenced:
-        os.environ.pop(quiet, None)
 
 
 def _open_door(directory: str) -> socket.socket:
@@ -309,7 +306,7 @@ def _warm(z: Zygote) -> None:
     if name in sys.modules or not _is_installed(name.partition(".")[0]):
         return
     try:
-        importlib.import_module(name)
+        debugger.load() if name == debugger.MODULE else importlib.import_module(name)
     except Exception:  # the session's own import will show the error, in the cell where it belongs
         return
     gc.collect()
