@@ -13,6 +13,11 @@ import signal
 import sys
 from typing import Any
 
+# These are imported by every shell that is made: with us, and not in each worker.
+import IPython.core.completerlib
+import IPython.core.debugger
+import IPython.extensions.storemagic  # noqa: F401
+import tornado.platform.asyncio  # noqa: F401
 import zmq
 from ipykernel import compiler
 from ipykernel.control import ControlThread

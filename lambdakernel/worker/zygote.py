@@ -32,9 +32,6 @@ from lambdakernel.executors.local import zygote_address
 from lambdakernel.worker import debugger, template
 
 _ROLES = {"kernel": "lambdakernel.worker.app", "task": "lambdakernel.parallel.task"}
-_WITH_A_SHELL = ("IPython.core.completerlib", "IPython.core.debugger", "IPython.extensions.storemagic", "tornado.gen",
-                 "tornado.platform.asyncio")  # fmt: skip
-"""What every shell imports when it is made: here once, and not in each worker."""
 _TEMPLATE = "template"
 """The role of a fork server for the tasks of one fan-out."""
 _TEMPLATE_END_MS = 1000
@@ -128,7 +125,7 @@ def _become_zygote() -> None:
 
 def _import_roles() -> None:
     """Everything that a worker needs for its first cell."""
-    for module in (*_ROLES.values(), *_WITH_A_SHELL):
+    for module in _ROLES.values():
         importlib.import_module(module)
 
 
