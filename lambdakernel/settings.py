@@ -68,6 +68,7 @@ class Settings(NamedTuple):
         "scipy",
         "sklearn",
         "polars",
+        "pyarrow",
     )
     """Modules that the zygote imports once a session has used them, so that the next worker is born with them.
     Only well-kept libraries that are safe to fork after import belong here."""

@@ -40,6 +40,7 @@ from lambdakernel.state.classes import (
     reduce_class,
     reduce_without_new,
 )
+from lambdakernel.state.columns import Columns
 from lambdakernel.state.derived import reduce_derived
 from lambdakernel.state.dicts import answers_any_name, reduce_with_dict, reduce_with_fill
 from lambdakernel.state.exceptions import reduce_exception
@@ -118,6 +119,7 @@ class Encoder(cp.Pickler):
         self._markers: dict[int, object] = {}
         self._owners = Owners()
         self._blocks = Blocks()
+        self._columns = Columns()
         self._fixtures, self._of_modules = book.fixtures, book.of_modules
         self._originals = book.originals.names
         self.fixtures: list[object] = []
@@ -166,7 +168,8 @@ class Encoder(cp.Pickler):
             return reduce_object_array(obj)
         if kind is ByValue:
             return reduce_by_value(obj.array)
-        if (part := self._blocks.reduce(obj) or reduce_derived(obj, self._owners)) is not None:
+        part = self._blocks.reduce(obj) or self._columns.reduce(obj) or reduce_derived(obj, self._owners)
+        if part is not None:
             return part
         if kind in self._fixtures.kinds and (name := self._fixtures.name_of(obj)):
             self.fixtures.append(obj)
