@@ -15,6 +15,9 @@ from lambdakernel.parallel.running import Running
 AT_BIRTH = 2 * len(os.sched_getaffinity(0))
 """Tasks that are asked for and whose bodies have not begun, at most: a birth keeps a processor busy for some 20 ms, so
 more at once would all begin late, where these begin one after another."""
+AT_LEAVE = AT_BIRTH
+"""Tasks that have said how they ended and whose processes are not gone, at most: others begin in their place, for the
+end of a process takes milliseconds."""
 BIRTH_S = 2.0
 """Seconds after which a birth that hangs, or that loads much, keeps no other back."""
 START_DEADLINE_S = 30.0

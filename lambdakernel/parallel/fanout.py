@@ -34,6 +34,7 @@ from lambdakernel.executors.base import Event, Executor, ExecutorLost, Exited, R
 from lambdakernel.parallel.again import NEVER, Again
 from lambdakernel.parallel.attempts import (
     AT_BIRTH,
+    AT_LEAVE,
     BIRTH_S,
     START_DEADLINE_S,
     Attempts,
@@ -111,7 +112,7 @@ class FanOut:
         """Where things stand now."""
         return msgspec.structs.replace(
             self._progress,
-            running=len({task.index for task in self._live.values()}),
+            running=len({task.index for task in self._live.values() if task.outcome is None}),
             elapsed_s=self._clock() - self._began,
             memory_nbytes=sum(task.taken_nbytes for task in self._live.values()),
         )
@@ -179,11 +180,14 @@ class FanOut:
 
     def _has_room(self) -> bool:
         limit = self._most if self._share is None else min(self._most, self._share())
-        if len(self._live) < min(limit, AT_BIRTH):
+        at_work = sum(task.outcome is None for task in self._live.values())
+        if len(self._live) - at_work > AT_LEAVE:
+            return False
+        if at_work < min(limit, AT_BIRTH):
             return True
         lately = self._clock() - BIRTH_S
         births = sum(not task.has_begun and task.asked > lately for task in self._live.values())
-        return len(self._live) < limit and births < AT_BIRTH
+        return at_work < limit and births < AT_BIRTH
 
     def _start_with_item(self, task: Waiting) -> None:
         try:

@@ -7,6 +7,7 @@ of band.
 from __future__ import annotations
 
 import ast
+import pickle
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
@@ -17,11 +18,26 @@ from lambdakernel.parallel.asof import Inherited
 from lambdakernel.parallel.parcels import Parcel, pack
 from lambdakernel.state import Namespace
 
+_ATOMS = (int, float, complex, bool, str, bytes, type(None), range)
+_PLAIN = b"plain"
+"""Before a pickle of atoms, for which nobody needs the session; other pickles begin with another byte."""
+
 
 def to_parcel(namespace: Namespace, value: Any) -> int:
     """The descriptor of a parcel that holds `value`; raises what pickling raises."""
+    if is_plain(value):
+        return _pack_plain(value)
     dump = namespace.encode(value)
     return pack(dump.head, dump.buffers)
+
+
+def is_plain(value: Any) -> bool:
+    """Whether it is an atom or a tuple of some: immutable, and the same in every process."""
+    return type(value) in _ATOMS or (type(value) is tuple and all(type(each) in _ATOMS for each in value))
+
+
+def _pack_plain(value: Any) -> int:
+    return pack(_PLAIN + pickle.dumps(value, protocol=5))
 
 
 def from_parcel(namespace: Namespace, parcel: Parcel) -> Any:
@@ -30,8 +46,11 @@ def from_parcel(namespace: Namespace, parcel: Parcel) -> Any:
     Raises:
         ValueDamaged: it cannot be loaded here.
     """
+    head = bytes(parcel.head)
+    if head.startswith(_PLAIN):
+        return pickle.loads(head[len(_PLAIN) :])
     with lives.adopting():
-        return namespace.decode(bytes(parcel.head), parcel.buffers)
+        return namespace.decode(head, parcel.buffers)
 
 
 class TaskSession:
@@ -62,6 +81,8 @@ class TaskSession:
 
     def encode(self, value: Any) -> int:
         """The parcel of a result; with the definitions of classes that the body made."""
+        if is_plain(value):
+            return _pack_plain(value)
         dump = self._namespace.encode_whole(value)
         return pack(dump.head, dump.buffers)
 
@@ -93,10 +114,10 @@ class TaskSession:
 
     def prepare_item(self, item: Any) -> tuple[bytes, ...]:
         """Load what code in an item reaches; and its `fingerprint`."""
-        return () if type(item) in _ATOMS else self._namespace.prepare_value(item)
+        return () if is_plain(item) else self._namespace.prepare_value(item)
 
     def fingerprint(self, item: Any) -> tuple[bytes, ...]:
-        """Equal for an item that was not changed in between; costs a dump, but nothing for an atom."""
+        """Equal for an item that was not changed in between; costs a dump, but nothing for what is plain."""
         return _fingerprint(self._namespace, item)
 
     def item_changed(self, before: tuple[bytes, ...], item: Any, sent: Parcel) -> bool:
@@ -110,11 +131,8 @@ class TaskSession:
             return True
 
 
-_ATOMS = (int, float, complex, bool, str, bytes, type(None), range)
-
-
 def _fingerprint(namespace: Namespace, value: Any) -> tuple[bytes, ...]:
-    return () if type(value) in _ATOMS else namespace.fingerprint(value)
+    return () if is_plain(value) else namespace.fingerprint(value)
 
 
 def _same_table(one: Any, other: Any) -> bool:

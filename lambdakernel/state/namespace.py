@@ -439,10 +439,13 @@ class Namespace:
 
     def mutated(self, except_names: Iterable[str]) -> list[str]:
         """Names among the candidates, and not in `except_names`, whose value changed in place since it was loaded."""
+        suspects = self._suspects()
+        if not suspects:
+            return []
         rebound, gone = self._bindings.changes()
         skip = {*except_names, *rebound, *gone}
         with self._held.bound():
-            changes = self._detector.detect(self._suspects(), (), ())
+            changes = self._detector.detect(suspects, (), ())
         keys = {key for w in changes.written for kind, key in w.items if kind == "n" and key not in skip}
         names = {name for name in keys if not is_held(name)}
         return sorted({name for name in names if not is_output(name)} or names)
