@@ -56,11 +56,12 @@ Answers = dict[str, dict[str, str]]
 
 def first(bench: Turns, chosen: dict[str, Peer], folder: str) -> None:
     times: dict[str, list[float]] = {}
+    failed: set[str] = set()
     for turn in range(2 if bench.quick else 5):
         for name in bench.rng.sample(list(chosen), len(chosen)):
-            if turn and name in SLOW and bench.quick:
+            if name in failed or (turn and name in SLOW and bench.quick):
                 continue
-            with Notebook(chosen[name], f"{folder}/first-{name}-{turn}", setup=False) as book, _excused(name):
+            with Notebook(chosen[name], f"{folder}/first-{name}-{turn}", setup=False) as book, _excused(name, failed):
                 book.run("pass")
                 setup, cell = chosen[name].setup, book.cell(WORK, 8)
                 began = time.perf_counter()
@@ -72,21 +73,23 @@ def first(bench: Turns, chosen: dict[str, Peer], folder: str) -> None:
 
 
 @contextmanager
-def _excused(name: str) -> Iterator[None]:
-    """A peer that fails, or does not answer, is left out of what follows, and said so; ours ends the benchmark."""
+def _excused(name: str, failed: set[str]) -> Iterator[None]:
+    """A peer that fails, or does not answer, is said to and is one of `failed` from then on; ours ends the benchmark."""
     try:
         yield
     except (CellFailed, TimeoutError, AssertionError, RuntimeError) as e:
         if name.startswith(US):
             raise
+        failed.add(name)
         print(f"left out, it failed: {name}: {e}", flush=True)
 
 
 def cells(bench: Turns, chosen: dict[str, Peer], folder: str, answers: Answers) -> None:
     books: dict[str, Notebook] = {}
+    failed: set[str] = set()
     try:
         for name, peer in chosen.items():
-            with _excused(name):
+            with _excused(name, failed):
                 book = Notebook(peer, f"{folder}/{name}", setup=False)
                 try:
                     book.run(f"{peer.setup or 'pass'}\n{book.cell(WORK, 8)}" if peer.call else book.cell(WORK, 8))
@@ -98,10 +101,10 @@ def cells(bench: Turns, chosen: dict[str, Peer], folder: str, answers: Answers) 
         bench.ahead(FAN_OUT)
         for name, book in books.items():
             if name != "plain loop":
-                with _excused(name):
+                with _excused(name, failed):
                     behaviour(book, name, answers)
-        interrupts(bench, books, folder, answers)
-        kills(bench, books, folder, answers)
+        interrupts(bench, books, folder, answers, failed)
+        kills(bench, {name: book for name, book in books.items() if name not in failed}, folder, answers)
     finally:
         for book in books.values():
             book.__exit__()
@@ -140,15 +143,15 @@ def _plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
-def interrupts(bench: Turns, books: dict[str, Notebook], folder: str, answers: Answers) -> None:
+def interrupts(bench: Turns, books: dict[str, Notebook], folder: str, answers: Answers, failed: set[str]) -> None:
     replies: dict[str, list[float]] = {}
     nexts: dict[str, list[float]] = {}
     for turn in range(2 if bench.quick else 5):
         for name in bench.rng.sample(list(books), len(books)):
             book = books[name]
-            if name == "plain loop" or (turn and name in SLOW and bench.quick):
+            if name in {"plain loop", *failed} or (turn and name in SLOW and bench.quick):
                 continue
-            with _excused(name):
+            with _excused(name, failed):
                 _interrupt(book, name, f"{folder}/beats-{name}-{turn}", replies, nexts, answers)
     bench.show(INTERRUPT, replies)
     bench.show(NEXT, nexts)
