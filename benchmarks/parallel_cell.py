@@ -74,7 +74,7 @@ def first(bench: Turns, chosen: dict[str, Peer], folder: str) -> None:
 
 @contextmanager
 def _excused(name: str, failed: set[str]) -> Iterator[None]:
-    """A peer that fails, or does not answer, is said to and is one of `failed` from then on; ours ends the benchmark."""
+    """A peer that fails, or does not answer, is one of `failed` from then on, and said to be; ours ends all."""
     try:
         yield
     except (CellFailed, TimeoutError, AssertionError, RuntimeError) as e:
