@@ -1,8 +1,9 @@
 """What stands for the content of a pandas frame, so that one that did not change need not be dumped to say so.
 
 A walk of the graph goes into frames and series as into any object, up to what pandas wrote in C: the manager of a
-frame's blocks, a block, the texts of an index. Here these are taken apart as far as they are pickled: numbers by their
-memory, labels one by one. What is not known to the last field (dates, categories, levels) has no token.
+frame's blocks, a block, the texts of an index. Here these are taken apart as far as they are pickled: numbers and
+Arrow's columns by their memory, labels one by one. What is not known to the last field (dates, categories, levels) has
+no token.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from lambdakernel.state.arrays import array_identity, memory_of, owners
 Mark = Callable[[memoryview], bytes]
 _MOST_LABELS = 1000
 """Texts of an index that are compared one by one; a dump of more is not much dearer."""
-_BLOCKS = ("NumpyBlock", "NumericBlock")
+_BLOCKS = ("NumpyBlock", "NumericBlock", "ExtensionBlock")
+_FIELDS_OF_ARROW = {"_pa_array", "_dtype", "_cache"}
+"""Of an array of pandas in Arrow's memory; what is in its cache is not pickled."""
 _LABELS = (str, int, type(None))
 _MANAGERS, _INDEXES = "pandas.core.internals.managers", "pandas.core.indexes"
 
@@ -42,6 +45,8 @@ def frame_token(obj: Any, mark: Mark) -> tuple[object, set[int]] | None:
             return (), ids
         if kind.__name__ == "StringArray":
             return _texts(obj, ids), ids
+        if _is_arrow(obj):
+            return _in_arrow(obj, mark, ids), ids
     except (_Unknown, AttributeError):  # of another version of pandas
         pass
     return None
@@ -57,10 +62,17 @@ def _blocks(blocks: tuple[Any, ...], mark: Mark, ids: set[int]) -> Iterator[obje
         if type(block) not in kinds:
             raise _Unknown
         note = getattr(block, "refs", block)
-        ids.update(map(id, (block, note, block.values, *owners(block.values))))
+        ids.update(map(id, (block, note, block.values)))
         places = block.mgr_locs.indexer
         where = (places.start, places.stop, places.step) if type(places) is slice else places.tobytes()
-        yield (id(block), id(note), block.ndim, where, _numbers(block.values, mark))
+        yield (id(block), id(note), block.ndim, where, _values(block.values, mark, ids))
+
+
+def _values(array: Any, mark: Mark, ids: set[int]) -> object:
+    if _is_arrow(array):
+        return _in_arrow(array, mark, ids)
+    ids.update(map(id, owners(array)))
+    return _numbers(array, mark)
 
 
 def _numbers(array: Any, mark: Mark) -> object:
@@ -84,8 +96,7 @@ def _axis(axis: Any, mark: Mark, ids: set[int]) -> object:
     ids.add(id(data))
     if type(data).__name__ == "StringArray":
         return (id(axis), type(name), name, _texts(data, ids))
-    ids.update(map(id, owners(data)))
-    return (id(axis), type(name), name, _numbers(data, mark))
+    return (id(axis), type(name), name, _values(data, mark, ids))
 
 
 def _texts(array: Any, ids: set[int]) -> object:
@@ -96,3 +107,25 @@ def _texts(array: Any, ids: set[int]) -> object:
     ids.update(map(id, (array, inner, *owners(inner))))
     identity = (type(array), id(array), id(inner), inner.shape, inner.strides, inner.flags.writeable)
     return (*identity, array._dtype, tuple(inner.ravel().tolist()))
+
+
+def _is_arrow(array: Any) -> bool:
+    kind = _kind("pandas.core.arrays.arrow.array", "ArrowExtensionArray")
+    return kind is not None and issubclass(type(array), kind)
+
+
+def _in_arrow(array: Any, mark: Mark, ids: set[int]) -> object:
+    """Of an array of pandas whose column lies in Arrow's memory, in one piece or several."""
+    if not vars(array).keys() <= _FIELDS_OF_ARROW:
+        raise _Unknown
+    kind = array._pa_array.type
+    if kind.num_fields or hasattr(kind, "value_type") or hasattr(kind, "storage_type"):  # nested, encoded, of a user's
+        raise _Unknown
+    ids.add(id(array))
+    pieces = [(len(piece), piece.offset, *_marks(piece.buffers(), mark)) for piece in array._pa_array.chunks]
+    return (type(array), id(array), array._dtype, str(kind), *pieces)
+
+
+def _marks(buffers: list[Any], mark: Mark) -> Iterator[object]:
+    for buffer in buffers:
+        yield (buffer.size, mark(memoryview(buffer))) if buffer is not None else None

@@ -14,10 +14,15 @@ from tests.state.cold import Worker, cold, seen, with_worker
 
 FRAME = """
 import numpy as np, pandas as pd
+pd.options.mode.string_storage = STORAGE
 df = pd.DataFrame({'k': np.arange(9), 'x': np.ones(9), 'y': np.zeros(9)}, index=pd.Index(np.arange(10, 19), name='i'))
 series = pd.Series(np.arange(5.0), name='s')
 held = {'frames': [pd.DataFrame(np.ones((200_000, 2))) for _ in range(3)]}
+words = pd.DataFrame({'w': pd.array([f'word {n}' for n in range(9)], 'string[pyarrow]'), 'n': np.arange(9)})
+column = words['w']; several = pd.concat([column, column])
 """
+STORAGES = ("python", "pyarrow")
+"""Where pandas keeps texts: the labels of columns, too."""
 
 CHANGES = {
     "an element": "df.iloc[2, 1] = 7.0",
@@ -39,6 +44,15 @@ CHANGES = {
     "a block, by a memoryview": "m = memoryview(df._mgr.blocks[1].values.view('u1')); m[0, 0] = 9; del m",
     "whether a block may be written": "df._mgr.blocks[1].values.flags.writeable ^= True",
     "labels, by numpy": "b = df.index._data; b.flags.writeable = True; b[0] = 77; del b",
+    "a text": "words.loc[2, 'w'] = 'another'",
+    "a column of texts": "words['w'] = words['w'].str.upper()",
+    "a text gone": "words.loc[3, 'w'] = None",
+    "order of texts": "words['w'] = words['w'].to_numpy()[::-1]",
+    "numbers beside texts": "words.loc[2, 'n'] = 5",
+    "texts, by a memoryview": "m = words['w'].array._pa_array.chunk(0).buffers()[2]; import ctypes; "
+    "ctypes.memset(m.address, 90, 3); del m",
+    "a text of a column alone": "column.iloc[0] = 'first'",
+    "a text of several pieces": "several.iloc[11] = 'late'",
     "texts of the columns": "b = df.columns._data._ndarray; b.flags.writeable = True; b[1] = 'Q'; del b",
     "an element of a series": "series.iloc[0] = 8.0",
     "the name of a series": "series.name = 't'",
@@ -56,15 +70,23 @@ READS = (
     "df.iloc[2, 1], df.loc[12, 'x'], df.to_numpy(copy=True), df.index.is_unique, df.columns.get_loc('y')",
     "series.mean(), series.sort_values(), series.iloc[2]",
     "held['frames'][1].iloc[5, 1], sum(f[0].sum() for f in held['frames'])",
+    "words.w.str.len().sum(), words.groupby('w').n.sum(), words.w.iloc[3], column.is_unique, several.tolist()",
 )
 
 
+def frame(storage: str) -> str:
+    return FRAME.replace("STORAGE", repr(storage))
+
+
+@pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_change_of_a_frame_is_never_missed(tmp_path: Path, change: str) -> None:
-    name = next(name for name in ("df", "series", "held") if change.count(name))
+def test_a_change_of_a_frame_is_never_missed(tmp_path: Path, change: str, storage: str) -> None:
+    if storage == "pyarrow" and "df.columns._data._ndarray" in change:
+        pytest.skip("no such array there")
+    name = next(name for name in ("df", "series", "held", "words", "column", "several") if name in change)
 
     def work(worker: Worker) -> tuple[str, bool, tuple[str, ...]]:
-        assert worker.run(FRAME).error == ""
+        assert worker.run(frame(storage)).error == ""
         has_look = not graph.FAST or worker.namespace._detector.here.units[unit_of(worker, name)].snapshot is not None
         ran = worker.run(change)
         assert ran.committed is not None
@@ -79,10 +101,11 @@ def unit_of(worker: Worker, name: str) -> str:
     return worker.namespace._detector.here.unit_of["n", name]
 
 
+@pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("read", READS)
-def test_reading_a_frame_writes_nothing(tmp_path: Path, read: str) -> None:
+def test_reading_a_frame_writes_nothing(tmp_path: Path, read: str, storage: str) -> None:
     def work(worker: Worker) -> tuple[str, ...]:
-        worker.run(FRAME)
+        worker.run(frame(storage))
         ran = worker.run(read)
         assert ran.error == "" and ran.committed is not None
         return ran.committed.written
@@ -91,23 +114,25 @@ def test_reading_a_frame_writes_nothing(tmp_path: Path, read: str) -> None:
 
 
 @pytest.mark.skipif(not graph.FAST, reason="without the extension frames are dumped")
-def test_a_frame_that_was_only_read_is_not_dumped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_frame_that_was_only_read_is_not_dumped(tmp_path: Path, storage: str) -> None:
     def work(worker: Worker) -> list[Any]:
-        worker.run(FRAME)
+        worker.run(frame(storage))
         dumped: list[Any] = []
         dumper = worker.namespace._detector.dumper
         original = dumper.encode
         dumper.encode = lambda items, *rest, **more: dumped.append(items) or original(items, *rest, **more)  # type: ignore
-        worker.run("df.describe(), held['frames'][1].iloc[5, 1], len(held)")
-        worker.run("df.x.mean(), held['frames'][2].iloc[5, 1]")
-        return [items for items in dumped if ("n", "df") in items or ("n", "held") in items]
+        worker.run("df.describe(), held['frames'][1].iloc[5, 1], len(held), len(words), len(several)")
+        worker.run("df.x.mean(), held['frames'][2].iloc[5, 1], words.w.iloc[3], column.iloc[1]")
+        names = [("n", name) for name in ("df", "held", "words", "column", "several")]
+        return [items for items in dumped if not set(names).isdisjoint(items)]
 
     assert with_worker(tmp_path / "s", work) == []
 
 
 def test_what_frames_share_is_shared_after_a_move(tmp_path: Path) -> None:
     program = [
-        FRAME,
+        frame("pyarrow"),
         "again = df; labels = df.columns; other = [series, df]",
         "again.iloc[0, 1] = 5.0; labels.name = 'c'",
         "print(df.iloc[0, 1], df.columns.name, df is again, other[1] is df, other[0] is series)",
