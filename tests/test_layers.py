@@ -92,6 +92,8 @@ LATE = {
     ("kvs.tiers.s3", "boto3"): "makes the client of S3 for those who installed the extra",
     ("kvs.tiers.s3", "botocore"): "the errors and the settings of that client",
     ("kvs.causal.text", "pycrdt"): "reads and edits a text for those who installed the extra",
+    ("lambdakernel.state.columns", "polars"): "makes frames and series that the user's polars had",
+    ("lambdakernel.state.columns", "numpy"): "reads memory into those, where pyarrow is not installed",
     ("lambdakernel.state.ambient.libraries", "numpy"): "restores a generator and options that the user's numpy had",
     ("lambdakernel.state.ambient.libraries", "pandas"): "restores options that the user's pandas had",
     ("lambdakernel.state.ambient.libraries", "matplotlib"): "restores parameters that the user's matplotlib had",
