@@ -19,6 +19,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 
 # A stamp says what is installed; it is remade when what it was made from changes.
 SOURCES := pyproject.toml hatch_build.py $(wildcard lambdakernel/state/_graph*.[ch]) $(wildcard kernelspec/*)
+# As an installer does for a package that is not editable: else each kernel compiles it, where nothing may write bytecode.
+COMPILE := $(BIN)/python -m compileall -q -j 0 lambdakernel kvs
 ROOT_FLAG := $(shell [ "$$(id -u)" = 0 ] && echo --allow-root)
 LAB_ARGS ?=
 TEST_ARGS ?=
@@ -59,8 +61,10 @@ $(VENV)/.made:
 # Editable, so that a change of the code needs no new installation. The wheel places the kernelspec in .venv.
 $(VENV)/.installed-lab: $(VENV)/.made $(SOURCES)
 	$(BIN)/python -m pip install --quiet -e '.[lab]'
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.made $(SOURCES)
 	$(BIN)/python -m pip install --quiet -e '.[test]'
+	@$(COMPILE)
 	@touch $@ $(VENV)/.installed-lab
