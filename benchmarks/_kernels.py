@@ -106,6 +106,8 @@ class Notebook:
         try:
             if self.peer.end and self.kernel.manager.is_alive():
                 self.kernel.run(self.peer.end, 30)
+        except TimeoutError:  # it hangs since something that was measured; its processes are ended all the same
+            print(f"could not be ended: {self.peer.end}", flush=True)
         finally:
             self.kernel.close()
 
