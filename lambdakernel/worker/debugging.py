@@ -16,6 +16,8 @@ from traitlets import Type, default
 
 from lambdakernel.worker.debugger import left_out, load, loading
 
+_SHOWS_NAMES = ("inspectVariables", "richInspectVariables", "copyToGlobals")
+
 
 class LateDebugger(IPythonKernel):
     """A kernel whose `debugger` is made when it is first asked for."""
@@ -64,9 +66,19 @@ class LateDebugger(IPythonKernel):
             self.filter_internal_frames,
         )
 
+    @property
+    def is_debugged(self) -> bool:
+        """Whether a client has started the debugger, and has not left it."""
+        return self._debugger is not None and bool(self._debugger.is_started)
+
     async def do_debug_request(self, msg: dict[str, Any]) -> Any:
         load()
+        if msg.get("command") in _SHOWS_NAMES:
+            await self.bind_all()
         return await super().do_debug_request(msg)
+
+    async def bind_all(self) -> None:
+        """Called on the control thread before names are shown: bind those that no cell has asked for yet."""
 
     async def poll_stopped_queue(self) -> None:
         await asyncio.wrap_future(self._is_made)

@@ -258,7 +258,8 @@ class Durable:
     # -- looking at everything, when idle
 
     def _is_idle(self) -> bool:
-        return self.namespace is not None and not self._kernel.running_cells
+        is_quiet = not self._kernel.running_cells and not self._kernel.is_debugged
+        return self.namespace is not None and is_quiet
 
     def _examine(self) -> Findings:
         assert self.namespace is not None

@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -42,6 +43,8 @@ EXIT_NO_REPLY = 70
 """Code with which a worker ends that could not reply: the front does, and the store says what was kept of the cell."""
 CLOSING_COMMIT_S = 1.0
 """Seconds that a shutdown waits for the last commit of what changed outside cells."""
+BIND_S = 5.0
+"""Seconds that the debugger waits for names to be bound; then it shows those that are."""
 PREPARE_AFTER_S = 0.5
 """Seconds without a request before the debugger is loaded, which nobody asked for yet."""
 
@@ -98,7 +101,8 @@ class WorkerKernel(LateDebugger):
             return
         left = self._last_request + self.settings.idle_s - time.monotonic()
         if left <= 0:
-            if not self.running_cells and not self.comm_manager.comms and not self.durable.is_pinned():
+            is_used = self.running_cells or self.comm_manager.comms or self.is_debugged
+            if not is_used and not self.durable.is_pinned():
                 self.link.say("idle")
             left = self.settings.idle_s
         self.main_loop.call_later(left, self._rest_when_idle)
@@ -109,6 +113,21 @@ class WorkerKernel(LateDebugger):
             self.main_loop.call_later(max(left, PREPARE_AFTER_S), self._prepare_when_idle)
         else:
             self.prepare_debugger()
+
+    async def bind_all(self) -> None:
+        """A cell that runs has bound them before, if it was sent to a kernel that is debugged."""
+        if self.running_cells:
+            return
+        bound: Future[None] = Future()
+
+        def bind() -> None:
+            try:
+                self.shell.load_all()
+            finally:
+                bound.set_result(None)
+
+        self.main_loop.call_soon_threadsafe(bind)
+        await asyncio.wait([asyncio.wrap_future(bound)], timeout=BIND_S)
 
     def set_parent(self, ident: Any, parent: Any, channel: str = "shell") -> None:
         self._last_request = time.monotonic()
@@ -148,6 +167,8 @@ class WorkerKernel(LateDebugger):
         self.shell.ran_as = ""
         try:
             self.running_cells += 1
+            if self.is_debugged:  # where it stops, all names can be looked at
+                self.shell.load_all()
             reply: dict[str, Any] = await super().do_execute(
                 code, silent, store_history, user_expressions, allow_stdin, cell_meta=cell_meta, cell_id=cell_id
             )

@@ -17,6 +17,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable
+from posix import fork  # a debugger replaces that of `os`, to attach to what is forked
 from typing import NoReturn
 
 from lambdakernel.state import Findings
@@ -57,7 +58,7 @@ class Scrub:
         ours, theirs = socket.socketpair()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # there are threads; the fork takes no lock of theirs
-            pid = os.fork()
+            pid = fork()
         if pid == 0:
             ours.close()
             _go_on_alone(theirs, self._examine)
@@ -87,7 +88,7 @@ def _go_on_alone(end: socket.socket, examine: Callable[[], Findings]) -> NoRetur
     """In the first fork: leave it to a second."""
     status = 1
     try:
-        if os.fork() != 0:
+        if fork() != 0:
             os._exit(0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(DEADLINE_S)

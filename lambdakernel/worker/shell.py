@@ -136,7 +136,7 @@ class WorkerShell(ZMQInteractiveShell):
             self.display_pub.publish({"text/plain": news, "text/html": html})
 
     def complete(self, *args: Any, **kwargs: Any) -> Any:
-        self._load_all()
+        self.load_all()
         return super().complete(*args, **kwargs)
 
     def object_inspect_mime(self, oname: str, *args: Any, **kwargs: Any) -> Any:
@@ -145,7 +145,7 @@ class WorkerShell(ZMQInteractiveShell):
 
     def user_expressions(self, expressions: Any) -> Any:
         if expressions:
-            self._load_all()
+            self.load_all()
         return super().user_expressions(expressions)
 
     def _is_macro(self, name: str) -> bool:
@@ -153,7 +153,8 @@ class WorkerShell(ZMQInteractiveShell):
         namespace = self.durable.namespace if self.durable is not None else None
         return namespace is not None and namespace.type_of(name) == Macro.__name__
 
-    def _load_all(self) -> None:
+    def load_all(self) -> None:
+        """Bind every name of the session, for who looks at all of them."""
         if self.durable is not None and self.durable.namespace is not None:
             with self._outputs_followed():
                 self.durable.namespace.load_all()

@@ -34,6 +34,10 @@ class Debugging:
         self.ask("initialize", clientID="test", clientName="test", adapterID="", linesStartAt1=True, pathFormat="path")
         assert self.ask("attach")["success"]
 
+    def names(self) -> set[str]:
+        """Of the variables that the client would list."""
+        return {variable["name"] for variable in self.ask("inspectVariables")["body"]["variables"]}
+
     def stop_at(self, code: str, line: int) -> None:
         path = self.ask("dumpCell", code=code)["body"]["sourcePath"]
         breakpoints = [{"line": line}]
@@ -74,13 +78,54 @@ def test_a_debugger_that_attaches_while_the_first_cell_runs_stops_the_next_at_it
         debugging.attach()
         result = kernel.client.result(first)
         assert (result.value, result.shown.strip()) == ("(False, True)", "(False, True)"), "and nothing warns"
-        code = "x = 20\ny = x + 1\nprint(y)"
-        debugging.stop_at(code, 2)
-        second = kernel.client.send(code)
-        thread = kernel.client.await_debug_event("stopped")["threadId"]
-        (frame, *_) = debugging.ask("stackTrace", threadId=thread)["body"]["stackFrames"]
-        assert frame["line"] == 2
-        assert debugging.ask("evaluate", expression="x", frameId=frame["id"])["body"]["result"] == "20"
-        debugging.ask("continue", threadId=thread)
-        assert kernel.client.result(second).stdout == "21\n"
+        stops_at_its_breakpoint(kernel, debugging)
         debugging.ask("disconnect", restart=False, terminateDebuggee=False)
+
+
+def stops_at_its_breakpoint(kernel: Kernel, debugging: Debugging) -> None:
+    code = "x = 20\ny = x + 1\nprint(y)"
+    debugging.stop_at(code, 2)
+    cell = kernel.client.send(code)
+    thread = kernel.client.await_debug_event("stopped")["threadId"]
+    (frame, *_) = debugging.ask("stackTrace", threadId=thread)["body"]["stackFrames"]
+    assert frame["line"] == 2
+    assert debugging.ask("evaluate", expression="x", frameId=frame["id"])["body"]["result"] == "20"
+    debugging.ask("continue", threadId=thread)
+    assert kernel.client.result(cell).stdout == "21\n"
+
+
+def test_a_kernel_that_is_debugged_may_be_idle(tmp_path: Path) -> None:
+    """It looked at its values in a fork of itself then, and the debugger attached to that, and never let go."""
+    with running(tmp_path / "store", env={"LAMBDAKERNEL_SCRUB_AFTER_S": "0.2"}) as kernel:
+        debugging = Debugging(kernel)
+        debugging.attach()
+        assert kernel.run("kept = [1]").status == "ok"
+        time.sleep(1.0)
+        stops_at_its_breakpoint(kernel, debugging)
+        time.sleep(1.0)
+        debugging.ask("disconnect", restart=False, terminateDebuggee=False)
+        assert kernel.run("kept.append(2)").status == "ok"
+        time.sleep(1.0)
+        assert kernel.value("kept") == [1, 2]
+
+
+def test_a_debugger_lists_names_that_no_cell_has_asked_for(tmp_path: Path) -> None:
+    with running(tmp_path / "store") as kernel:
+        kernel.run("import math\nfirst = [1]\nsecond = {'a': first}")
+        kernel.kill_worker()
+        kernel.run("third = 3")
+        debugging = Debugging(kernel)
+        assert debugging.names() >= {"first", "second", "third", "math"}
+        debugging.attach()
+        kernel.kill_worker()
+        kernel.run("fourth = 4")
+        again = Debugging(kernel)
+        again.attach()
+        code = "fifth = 5\nprint(fifth)"
+        again.stop_at(code, 2)
+        cell = kernel.client.send(code)
+        thread = kernel.client.await_debug_event("stopped")["threadId"]
+        (frame, *_) = again.ask("stackTrace", threadId=thread)["body"]["stackFrames"]
+        assert again.ask("evaluate", expression="second['a'] is first", frameId=frame["id"])["body"]["result"] == "True"
+        again.ask("continue", threadId=thread)
+        assert kernel.client.result(cell).stdout == "5\n"
