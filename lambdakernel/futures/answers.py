@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from typing import Any
 
@@ -62,6 +63,22 @@ def joins_error(head: Any, places: Any, fds: tuple[int, ...]) -> BaseException |
     finally:
         line.close(fds)
     return None
+
+
+def exit_code_of(pid: int) -> int | None:
+    """That of a process that has ended and that its parent has not reaped yet, as `os.waitstatus_to_exitcode` gives
+    it; None if it lives, was reaped, or the system does not tell (then it says 0, too)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as f:
+            from_state = f.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    status = int(from_state[_EXIT_CODE]) if from_state[0] in (b"Z", b"X") else 0
+    return os.waitstatus_to_exitcode(status) if status else None
+
+
+_EXIT_CODE = 52 - 3
+"""Of the fields of `/proc/PID/stat` (see proc(5)), counted from that of the state."""
 
 
 def how_it_ended(code: int, stopped: bool) -> str:

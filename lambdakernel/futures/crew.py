@@ -80,6 +80,8 @@ class Worker:
     """The descriptor that tells of its end, once it is ready."""
     ended: float = 0.0
     """When it was seen to have ended, on the monotonic clock; 0: it has not."""
+    how: str = "ended"
+    """How, as far as the system tells who is not its parent."""
     stopped: bool = False
     """It was told to end at once: it takes no call, and what it ran was stopped."""
 

@@ -12,7 +12,7 @@ import select
 import sys
 from collections.abc import Iterator
 
-from lambdakernel.futures.answers import how_it_ended, no_workers
+from lambdakernel.futures.answers import exit_code_of, how_it_ended, no_workers
 from lambdakernel.futures.births import Nursery, NurseryGone
 from lambdakernel.futures.crew import Call, Worker, new_worker
 from lambdakernel.futures.pool import Limits
@@ -191,7 +191,7 @@ class Staff:
         except NurseryGone:
             self.close()
         overdue = [w for w in self.workers.values() if w.ended and now >= w.ended + REPORT_S]
-        ended += [(self._remove(worker), "was stopped" if worker.stopped else "ended") for worker in overdue]
+        ended += [(self._remove(worker), "was stopped" if worker.stopped else worker.how) for worker in overdue]
         if self._nursery is None:
             everyone = [*self.workers.values(), *([self._spare] if self._spare else [])]
             how = "was killed together with the process that forks workers"
@@ -211,6 +211,8 @@ class Staff:
     def saw_end(self, worker: Worker, now: float) -> None:
         """It has ended; how, the nursery may still say."""
         worker.ended = now
+        if (code := exit_code_of(worker.pid)) is not None:
+            worker.how = how_it_ended(code, worker.stopped)
         self._unwatch(worker)
 
     def is_overdue(self, now: float) -> bool:

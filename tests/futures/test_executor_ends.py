@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from lambdakernel.futures.answers import exit_code_of
+
 DEADLINE_S = 60.0
 
 
@@ -138,3 +140,12 @@ except KeyboardInterrupt:
         program.send_signal(signal.SIGINT)
         out, _ = program.communicate(timeout=DEADLINE_S)
     assert out == "TaskLost\n"
+
+
+def test_how_a_process_ended_is_known_to_who_is_not_its_parent() -> None:
+    for end, code in (("import os; os.kill(os.getpid(), 9)", -9), ("raise SystemExit(3)", 3)):
+        with subprocess.Popen([sys.executable, "-c", end]) as process:
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # ended, and not reaped
+            assert exit_code_of(process.pid) == code
+        assert exit_code_of(process.pid) is None
+    assert exit_code_of(os.getpid()) is None
