@@ -66,5 +66,4 @@ $(VENV)/.installed-lab: $(VENV)/.made $(SOURCES)
 
 $(VENV)/.installed-test: $(VENV)/.made $(SOURCES)
 	$(BIN)/python -m pip install --quiet -e '.[test]'
-	@$(COMPILE)
 	@touch $@ $(VENV)/.installed-lab

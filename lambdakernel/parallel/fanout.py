@@ -181,7 +181,7 @@ class FanOut:
     def _has_room(self) -> bool:
         limit = self._most if self._share is None else min(self._most, self._share())
         at_work = sum(task.outcome is None for task in self._live.values())
-        if len(self._live) - at_work > AT_LEAVE:
+        if len(self._live) - at_work >= AT_LEAVE:
             return False
         if at_work < min(limit, AT_BIRTH):
             return True

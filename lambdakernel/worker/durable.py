@@ -156,6 +156,8 @@ class Durable:
         except OSError as e:  # deleted under us: the cell runs on what is live, and then says that nothing is saved
             self._unreachable = e
         namespace.prepare(list(nodes))
+        if self._kernel.is_debugged:  # where the cell stops, all names can be looked at
+            namespace.load_all()
 
     def after(self, cell: Cell | None) -> Committed | None:
         """Publish what changed. None if there is no namespace, in which case no cell ran.

@@ -167,8 +167,6 @@ class WorkerKernel(LateDebugger):
         self.shell.ran_as = ""
         try:
             self.running_cells += 1
-            if self.is_debugged:  # where it stops, all names can be looked at
-                self.shell.load_all()
             reply: dict[str, Any] = await super().do_execute(
                 code, silent, store_history, user_expressions, allow_stdin, cell_meta=cell_meta, cell_id=cell_id
             )

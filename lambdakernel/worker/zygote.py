@@ -303,7 +303,10 @@ def _warm(z: Zygote) -> None:
     if name in sys.modules or not _is_installed(name.partition(".")[0]):
         return
     try:
-        debugger.load() if name == debugger.MODULE else importlib.import_module(name)
+        if name == debugger.MODULE:
+            debugger.load()
+        else:
+            importlib.import_module(name)
     except Exception:  # the session's own import will show the error, in the cell where it belongs
         return
     gc.collect()

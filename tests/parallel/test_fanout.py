@@ -14,6 +14,7 @@ from lambdakernel.parallel.attempts import AT_LEAVE, Limits
 from lambdakernel.parallel.fanout import FanOut
 from lambdakernel.parallel.output import Grouped
 from lambdakernel.parallel.parcels import pack
+from lambdakernel.parallel.progress import Progress
 from lambdakernel.parallel.results import Returned
 
 
@@ -55,6 +56,9 @@ class Slow:
         found, self._events = self._events, []
         return found
 
+    def watch(self, progress: Progress) -> None:
+        self.most_running = max(self.most_running, progress.running)
+
     def close(self, deadline_s: float) -> None:
         os.close(self._bell)
 
@@ -77,9 +81,7 @@ def fan_out(executor: Slow, total: int) -> list[object]:
                 item=lambda index: pack(b"item"),
                 limits=Limits(workers=1),
                 grouped=Grouped(lambda stream, text: None, str),
-                watch=lambda progress: executor.__setattr__(
-                    "most_running", max(executor.most_running, progress.running)
-                ),
+                watch=executor.watch,
             ).run()
         )
     finally:
@@ -95,6 +97,6 @@ def test_the_next_task_begins_when_one_has_said_how_it_ended(process: int) -> No
 
 
 def test_processes_that_do_not_go_keep_others_back_after_some(process: int) -> None:
-    executor = Slow(process, let_go=AT_LEAVE + 1)
-    assert len(fan_out(executor, 3 * (AT_LEAVE + 1))) == 3 * (AT_LEAVE + 1)
-    assert executor.most == AT_LEAVE + 1
+    executor = Slow(process, let_go=AT_LEAVE)
+    assert len(fan_out(executor, 3 * AT_LEAVE)) == 3 * AT_LEAVE
+    assert executor.most == AT_LEAVE
