@@ -1,10 +1,10 @@
 """Runs every check and every test, also after one has failed, and prints one summary: what `make test` and CI run.
 
-Order: what takes seconds first (ruff, mypy), then pytest, in three processes at a time where there is no argument: what
+Order: what takes seconds first (ruff, mypy), then pytest, in four processes at a time where there is no argument: what
 starts real kernels mostly waits, what forks its own process at every step should find it small (and then comes what a
-browser shows, so that all three take about as long), and the rest mostly computes. Before that, as root on a system
-with apt, the packages that some tests use are installed where they are missing; otherwise those tests are skipped, and
-it is said which and why.
+browser shows, so that they take about as long), ipykernel's own tests do little but wait, and the rest mostly computes.
+Before that, as root on a system with apt, the packages that some tests use are installed where they are missing;
+otherwise those tests are skipped, and it is said which and why.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ USERS = {"chromium": "tests/browser", "redis-server": "tests of the network tier
 THAT_FORK = ("tests/state",)
 IN_A_BROWSER = ("tests/browser",)
 WITH_KERNELS = ("tests/scenarios",)
+THAT_WAIT = ("tests/conformance",)
 SLOWEST = ("--durations=25", "--durations-min=2")
 """Says where the time went: a run has to stay far below what CI allows."""
 APT_S, CHECK_S, PYTEST_S = 300.0, 300.0, 1500.0
@@ -71,10 +72,11 @@ def suites(arguments: Sequence[str]) -> list[Step]:
         return []
     if arguments:
         return [Step("pytest", _tool("pytest", *arguments), PYTEST_S)]
-    rest = [f"--ignore={folder}" for folder in (*WITH_KERNELS, *THAT_FORK, *IN_A_BROWSER)]
+    rest = [f"--ignore={folder}" for folder in (*WITH_KERNELS, *THAT_FORK, *IN_A_BROWSER, *THAT_WAIT)]
     return [
         Step("pytest kernels", _tool("pytest", *SLOWEST, *WITH_KERNELS), PYTEST_S),
         Step("pytest state", _tool("pytest", *SLOWEST, *THAT_FORK, *IN_A_BROWSER), PYTEST_S),
+        Step("pytest waiting", _tool("pytest", *SLOWEST, *THAT_WAIT), PYTEST_S),
         Step("pytest others", _tool("pytest", *SLOWEST, *rest), PYTEST_S),
     ]
 
