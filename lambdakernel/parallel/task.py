@@ -27,7 +27,6 @@ from typing import Any, NamedTuple, NoReturn
 from lambdakernel import live as lives
 from lambdakernel.errors import LambdaKernelError
 from lambdakernel.executors import wire
-from lambdakernel.executors.birth import name_process
 from lambdakernel.parallel import traces
 from lambdakernel.parallel.body import assigned, bind, collected, run_body
 from lambdakernel.parallel.displays import Displays
@@ -122,7 +121,6 @@ def run(params: dict[str, Any], fds: tuple[int, ...], loaded: Loaded | None = No
 
 def _become_task(out: int, err: int) -> None:
     """Give this process the descriptors and the manners of a task."""
-    name_process(b"lk-task")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     nowhere = os.open(os.devnull, os.O_RDONLY)
     for fd, number in ((nowhere, 0), (out, 1), (err, 2)):

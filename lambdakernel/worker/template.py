@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from lambdakernel.executors import wire
-from lambdakernel.executors.birth import end_with, name_process
+from lambdakernel.executors.birth import end_with
 
 T = TypeVar("T")
 
@@ -37,7 +37,6 @@ def become(fds: tuple[int, ...], load: Callable[[int], T], serve: Callable[[sock
 
     `serve(conversation)` answers it: True in a forked task, False when the conversation is over.
     """
-    name_process(b"lk-template")
     asked, job = wire.adopt(fds[0]), fds[1]
     told, tell = os.pipe2(os.O_CLOEXEC)
     parent = os.getpid()

@@ -34,6 +34,8 @@ from lambdakernel.worker import debugger, template
 _ROLES = {"kernel": "lambdakernel.worker.app", "task": "lambdakernel.parallel.task"}
 _TEMPLATE = "template"
 """The role of a fork server for the tasks of one fan-out."""
+_NAMES = {"task": b"lk-task", _TEMPLATE: b"lk-template"}
+"""What the system calls the process of a role, from its first moment: nobody takes a task that begins for a worker."""
 _TEMPLATE_END_MS = 1000
 """For a template to end what it has started, before it is killed."""
 _WARM_AFTER_MS = 300
@@ -220,7 +222,7 @@ def _fork(z: Zygote, poller: select.poll, owner: int, order: Order) -> bool:
         _tell(z, owner, {"op": "refused", "id": order.id, "reason": reason})
         return False
     if pid == 0:
-        _become_worker(z, parent)
+        _become_worker(z, parent, order.role)
         return True
     wire.close_fds(order.fds)
     watch = os.pidfd_open(pid)
@@ -230,10 +232,10 @@ def _fork(z: Zygote, poller: select.poll, owner: int, order: Order) -> bool:
     return False
 
 
-def _become_worker(z: Zygote, parent: int) -> None:
+def _become_worker(z: Zygote, parent: int, role: str) -> None:
+    name_process(_NAMES.get(role, b"lk-worker"))
     end_with(parent)
     os.setsid()
-    name_process(b"lk-worker")
     for end in {*z.askers.values(), *_own_ends(z)}:
         end.close()
     wire.close_fds(tuple(z.children))

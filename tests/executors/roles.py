@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 FOREVER_S = 600
@@ -47,6 +48,7 @@ def _facts(children: list[int]) -> dict[str, Any]:
     numpy = sys.modules.get("numpy")
     return {
         "pid": os.getpid(),
+        "name": Path("/proc/self/comm").read_text().strip(),
         "parent": os.getppid(),
         "session": os.getsid(0),
         "group": os.getpgrp(),

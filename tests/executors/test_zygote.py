@@ -81,11 +81,11 @@ def start(executor: LocalExecutor, id: str = "1", **params: Any) -> int:
     return int(await_event(executor, Started, id).pid)
 
 
-def facts(executor: LocalExecutor, id: str = "1", **params: Any) -> dict[str, Any]:
+def facts(executor: LocalExecutor, id: str = "1", role: str = "test", **params: Any) -> dict[str, Any]:
     """Start a worker that tells about itself and waits."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        executor.start(Invocation(id, "test", {"do": "wait", **params}), (theirs.fileno(),))
+        executor.start(Invocation(id, role, {"do": "wait", **params}), (theirs.fileno(),))
         theirs.close()
         ours.settimeout(DEADLINE_S)
         with ours.makefile("r") as lines:
@@ -97,6 +97,12 @@ def facts(executor: LocalExecutor, id: str = "1", **params: Any) -> dict[str, An
 def zygote_of(executor: LocalExecutor) -> psutil.Process:
     assert executor._zygote_pid is not None
     return psutil.Process(executor._zygote_pid)
+
+
+@pytest.mark.parametrize(("role", "name"), [("test", "lk-worker"), ("task", "lk-task")])
+def test_a_process_has_the_name_of_its_role_before_it_does_anything(spawn: Spawn, role: str, name: str) -> None:
+    """What looks for the worker, to show or to kill it, does not find a task that begins."""
+    assert facts(spawn({role: ROLES["test"]}), role=role)["name"] == name
 
 
 # -- how a worker ends
