@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 from _plan import Plan
 from _rows import Bench, Op, timed, together
-from _stores import ENTRIES, US, Lmdb
+from _stores import ENTRIES, US, US_NUMPY, US_SHARED, Lmdb, OurMap
 
 PACE_S = 0.004
 """Between two joins of a writer that does something else too."""
@@ -32,6 +33,9 @@ def _join(
     """Each writer joins `most` entries at once, as fast as it can or every `every_s` seconds."""
     found = plan.peers(title.replace(" ", "-"))
     makes = {name: make for name, make in found.items() if name != "diskcache"}
+    makes[US_SHARED] = partial(OurMap, f"{plan.folder}/{title.replace(' ', '-')}")
+    if find_spec("numpy"):
+        makes[US_NUMPY] = partial(OurMap, f"{plan.folder}/{title.replace(' ', '-')}/numpy", numpy=True)
     if "LMDB" in makes:
         makes["LMDB, a row an entry"] = partial(Lmdb, f"{plan.folder}/{title.replace(' ', '-')}/rows", entries=True)
     names = {"Redis": "Redis, Lua", "LMDB": "LMDB, read-modify-write", "SQLite": "SQLite, read-modify-write"}
@@ -52,7 +56,7 @@ def _join(
         writes[shown], reads[shown] = list(itertools.chain(*(us for us, _ in given))), read
         rate = bench.rates[title, shown] = sum(most * len(us) / seconds for us, seconds in given)
         rates[shown] = f"{rate:>12.0f} joins/s"
-    order = sorted(writes, key=lambda name: name != US)
+    order = sorted(writes, key=lambda name: (name != US, not name.startswith(US)))
     bench.show(title, {name: writes[name] for name in order}, rates)
     bench.show(reading, {name: reads[name] for name in order})
 

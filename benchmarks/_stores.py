@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from importlib import import_module
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from shutil import which
@@ -26,6 +27,7 @@ import kvs
 from kvs.lattices import Max, decode
 
 US = "kvs"
+US_SHARED, US_NUMPY = "kvs, shared map", "kvs, shared map, numpy loaded"
 MAP, ENTRIES = b"map", 1000
 ITEMS, ITEM_BYTES = 10, 2600
 LUA_JOIN = """
@@ -86,6 +88,26 @@ class Ours:
 
     def close(self) -> None:
         self.replica.close()
+
+
+class OurMap(Ours):
+    """The map as one that the processes of a machine share; `numpy` has the reader load that, as a notebook does."""
+
+    def __init__(self, folder: str, *, numpy: bool = False) -> None:
+        super().__init__(folder)
+        if numpy:
+            import_module("numpy")
+        self.shared = self.replica.shared_map(MAP, Max)
+
+    def join(self, entry: int, value: int) -> None:
+        self.shared.join(entry, value)
+
+    def join_many(self, values: Mapping[int, int]) -> None:
+        for entry, value in values.items():
+            self.shared.join(entry, value)
+
+    def joined(self) -> dict[int, int]:
+        return dict(self.shared.numbers())
 
 
 class Lmdb:

@@ -11,7 +11,8 @@ the server. Stores that several processes use at once take turns, each alone for
 A read of ours is `refresh`, then `get`: what every peer's read does, which is to see the newest value. At level
 `process` what was acknowledged survives the death of every process; Redis promises that of its own server only, shared
 memory promises nothing. A joined map has 1,000 entries, each the greatest number given; a peer that keeps it as one
-value reads, joins and writes it in a transaction. After each run the map is compared with what was written.
+value reads, joins and writes it in a transaction; "shared map" is `Replica.shared_map`.
+After each run the map is compared with what was written.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from kvs import records, salvage, seal
-from kvs.errors import BlobDamaged
+from kvs import records, salvage, seal, shared
+from kvs.errors import BlobDamaged, StoreDamaged
 from kvs.tiers.blobs import BlobRef, Blobs, refs_from_bytes
 from kvs.tiers.node import CommitRow, EntryRow, LaneLog, sync_folder
 from kvs.tiers.tail import SUFFIX
@@ -73,6 +73,8 @@ class Bench:
                 self._rewrite(lane, paths[lane], rows)
         for ref in bad:
             self._move_blob(ref)
+        for fault in list(shared.faults(self.directory)):
+            self._move_shared(fault)
 
     def _judge(self, lane: int, path: str) -> _Lane:
         is_sound = salvage.is_sound(path)
@@ -102,6 +104,13 @@ class Bench:
             target = f"{self._quarantine('blobs')}/{ref.digest.hex()}"
             os.rename(source, target)
             self.moved.append(f"{source} does not hold what its name says; moved to {target}")
+
+    def _move_shared(self, fault: StoreDamaged) -> None:
+        """A shared map is read without the file; one that lost its table gets another when it is opened."""
+        folder, name = os.path.split(fault.path)
+        target = f"{self._quarantine('shared')}/{os.path.basename(folder)}-{name}"
+        os.rename(fault.path, target)
+        self.moved.append(f"{fault.path} is damaged: {fault.why}; moved to {target}")
 
     def _rewrite(self, lane: int, path: str, rows: _Lane) -> None:
         """The old files are copied, then replaced in one step: a crash leaves the lane as it was, or repaired."""

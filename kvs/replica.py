@@ -41,6 +41,7 @@ from kvs.version import Commit, Value, Version
 
 if TYPE_CHECKING:
     from kvs.mirror import Mirror
+    from kvs.shared import SharedMap
     from kvs.tiers.protocol import Tier
     from kvs.watch import Watch
 
@@ -96,6 +97,7 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
         self._is_placed = False
         self._unpublished_ns = NEVER
         self._watches: WeakSet[Watch] = WeakSet()
+        self._maps: WeakSet[SharedMap] = WeakSet()
         self._news = News(f"{directory}/lanes/news")
         self._folding = Folding(self.sync)
         self._pin = Pin(self._pins)

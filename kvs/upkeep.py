@@ -57,6 +57,7 @@ class Upkeep:
     """See the module. `Replica` has the state, which is named here, and is the only one to extend this."""
 
     _name: str
+    _directory: str
     _key: bytes
     _settings: Settings
     _lock: threading.RLock
@@ -227,6 +228,9 @@ class Upkeep:
         for _ in self.log(damaged=damaged.append):
             pass
         yield from map(str, damaged)
+        from kvs.shared import faults  # here: a worker on its way up needs none of it
+
+        yield from map(str, faults(self._directory))
 
     def _later_than_view(self, lane: int, log: LaneLog) -> set[int]:
         """Commits that a live writer has added since this view was joined: nobody has looked at them yet."""

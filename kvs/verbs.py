@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kvs.movement.samples import Budget
     from kvs.placement import BackgroundMover
     from kvs.replica import Replica, Value, Version
+    from kvs.shared import SharedMap
     from kvs.tiers.blobs import BlobRef, Blobs
     from kvs.tiers.protocol import Tier
 
@@ -44,6 +45,7 @@ class Verbs:
 
     _directory: str
     _watches: WeakSet[Watch]
+    _maps: WeakSet[SharedMap]
     _blobs: Blobs
     _cold: Tier | None
 
@@ -112,6 +114,34 @@ class Verbs:
             joined = _joined(key, joined, found)
         return joined
 
+    def shared_map(self, key: bytes, lattice: type[Lattice], number: type[float] = int) -> SharedMap:
+        """A map of numbers that all processes of this machine join into, each as fast as into a dict: `Max` or `Min` of
+        int or float, `GCounter` or `PNCounter`. It is closed with this replica. See `kvs.shared`.
+
+        Raises:
+            OutsideDomain: there is no such map, or `key` has one of another kind. WrongLattice: it holds something
+                else. StoreFull, StoreUnusable: it cannot be made.
+        """
+        from kvs.shared import SharedMap
+
+        with self.undisturbed():  # two would write the same file
+            for known in self._maps:
+                if known.is_open_as(key, lattice, number):
+                    return known
+            made = SharedMap(cast("Replica", self), self._directory, key, lattice, number)
+            self._maps.add(made)
+            return made
+
+    def delete_shared_map(self, key: bytes) -> bool:
+        """Delete what a shared map holds and has not published; False if there is none.
+
+        Raises:
+            StoreUnusable: a live process has it open; nothing was deleted.
+        """
+        from kvs.shared import delete_shared_map
+
+        return delete_shared_map(self._directory, key)
+
     def scan(self, prefix: bytes = b"") -> Iterator[tuple[bytes, tuple[Version, ...]]]:
         """Every key with its siblings, in the order of keys; each is read when it is asked for.
 
@@ -174,6 +204,8 @@ class Verbs:
     def _end_watches(self) -> None:
         for watch in list(self._watches):
             watch.close()
+        for shared in list(self._maps):
+            shared.close()
 
 
 def _joined(key: bytes, one: L, other: L) -> L:

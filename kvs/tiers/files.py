@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from kvs.errors import StoreUnusable
@@ -25,6 +26,16 @@ def write_private(path: str, data: bytes) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def write_whole(fd: int, data: bytes) -> None:
+    """Write at the beginning of a file.
+
+    Raises:
+        OSError: not all of it found room.
+    """
+    if os.pwrite(fd, data, 0) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def sync_file(path: str) -> bool:

@@ -36,7 +36,7 @@ def test_the_benchmark_of_operations_prints_every_row_and_judges_every_goal() ->
         assert at is not None, f"{row} was not printed"
         assert lines[at + 1].startswith("  kvs "), lines[at + 1]
     goals = lines[lines.index("goals") + 1 :]
-    assert len(goals) == 14
+    assert len(goals) == 16
     assert all(line.endswith(("met", "missed")) or "not measured" in line for line in goals)
     for peer, there in (("lmdb", find_spec("lmdb")), ("diskcache", find_spec("diskcache"))):
         assert there or any(line.startswith("left out, not installed") and peer in line for line in lines)
