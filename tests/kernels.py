@@ -265,6 +265,8 @@ class Kernel:
     def pids(self, role: str) -> list[int]:
         """Processes of `zygote`, `worker` or `task`, oldest first."""
         found = [p for p in self.processes() if name_of(p) == _ROLES[role]]
+        if role == "worker":  # what a worker forks, as a cell's own pool, has its name
+            found = [p for p in found if name_of_parent(p) == _ROLES["zygote"]]
         return [p.pid for p in sorted(found, key=lambda p: (p.create_time(), p.pid))]
 
     def worker(self, timeout: float = 10.0) -> int:
@@ -351,6 +353,14 @@ def name_of(process: psutil.Process) -> str:
         return str(process.name())
     except psutil.NoSuchProcess:
         return ""
+
+
+def name_of_parent(process: psutil.Process) -> str:
+    try:
+        parent = process.parent()
+    except psutil.NoSuchProcess:
+        return ""
+    return "" if parent is None else name_of(parent)
 
 
 def gone_within(processes: list[psutil.Process], seconds: float) -> None:

@@ -9,18 +9,28 @@ Theory of operation
 - The text of `print` is still gathered and sent by ipykernel's thread, every 0.2 s or when flushed: it must flow while
   a cell computes. A flush that finds nothing to send asks no thread, and one that no interrupt can tear, as that at
   the end of a cell, sends what there is itself.
+- What a process that a cell started has written by then lies in a pipe that another thread watches. That flush reads
+  the pipe first, so that such output, too, comes before the reply, and belongs to its cell.
 """
 
 from __future__ import annotations
 
+import codecs
+import os
+import select
 import signal
+import sys
 import threading
+from collections import deque
 from typing import Any
 
 import zmq
 from ipykernel.iostream import IOPubThread, OutStream
 
 from lambdakernel.executors.frames import OUTPUT, REPLY, pack
+
+_PIPE_BYTES = 1 << 16
+"""As much as a pipe holds."""
 
 
 class Outlet:
@@ -77,20 +87,26 @@ class Stream(OutStream):
     """`sys.stdout` and `sys.stderr` of a worker."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._sending = threading.RLock()
+        self._sending, self._reading = threading.RLock(), threading.Lock()
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._to_echo: deque[bytes] = deque()
         super().__init__(*args, **kwargs)
 
     def flush(self) -> None:
         """As ipykernel's. With nothing written and nothing under way, it is done at once."""
         if self.echo is not None or not self._is_master_process():
             super().flush()
-        elif not self._buffers:
+            return
+        is_safe = not _may_be_interrupted()
+        if is_safe:
+            self._take_from_pipe()
+        if not self._buffers:
             with self._sending:  # taken by the thread, but not sent yet
                 return
-        elif _may_be_interrupted():  # between what was taken and what was sent: text would be lost
-            super().flush()
-        else:
+        elif is_safe:
             self._flush()
+        else:  # between what was taken and what was sent, text would be lost
+            super().flush()
 
     def _flush(self) -> None:
         if not self._is_master_process():  # the lock may have been held by a thread that the fork left behind
@@ -98,6 +114,37 @@ class Stream(OutStream):
             return
         with self._sending:
             super()._flush()
+
+    def _watch_pipe_fd(self) -> None:
+        """The thread that shows, and passes on to the original stream, what is written to the descriptor."""
+        if self._fid is None:
+            return
+        try:
+            os.set_blocking(self._fid, False)  # this end only; whoever writes still waits for room
+            poller = select.poll()
+            poller.register(self._fid, select.POLLIN)
+            is_open = True
+            while is_open and self._should_watch:
+                poller.poll()
+                is_open = self._take_from_pipe()
+                while self._to_echo:
+                    os.write(self._original_stdstream_copy, self._to_echo.popleft())
+        except Exception:
+            self._exc = sys.exc_info()
+
+    def _take_from_pipe(self) -> bool:
+        """Put what the pipe holds now among what was printed. False once nobody can write to it."""
+        if self._fid is None:
+            return False
+        with self._reading:
+            try:
+                data = os.read(self._fid, _PIPE_BYTES)
+            except BlockingIOError:  # nothing there, or another thread has taken it
+                return True
+            if self._should_watch:
+                self._to_echo.append(data)
+                self.write(self._decoder.decode(data, final=not data))
+            return bool(data)
 
 
 def _may_be_interrupted() -> bool:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from posix import fork  # a debugger replaces that of `os`, to attach to what is forked
 from typing import NoReturn
 
+from lambdakernel.executors.birth import name_process
 from lambdakernel.state import Findings
 
 DEADLINE_S = 60
@@ -88,6 +89,7 @@ def _go_on_alone(end: socket.socket, examine: Callable[[], Findings]) -> NoRetur
     """In the first fork: leave it to a second."""
     status = 1
     try:
+        name_process(b"lk-scrub")
         if fork() != 0:
             os._exit(0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
