@@ -271,6 +271,11 @@ def in_task() -> bool:
     return _here.outlet is not None and _here.outlet.is_task
 
 
+def state(live: Live) -> tuple[str, Lattice]:
+    """Its identity, and its value as it is now."""
+    return live._uid, live._lattice
+
+
 def take(uid: str, delta: Lattice) -> bool:
     """Join what others wrote into each object of that identity; whether this process has one.
 

@@ -52,16 +52,14 @@ def value_of(how: int, head: Any, places: Any, fds: tuple[int, ...]) -> tuple[An
     return None, error
 
 
-def joins_error(head: Any, places: Any, fds: tuple[int, ...]) -> BaseException | None:
+def joins_error(joined: bytes | int, fds: tuple[int, ...]) -> BaseException | None:
     """Join what a call joined into live lattices; the error if that cannot be, which is then the call's."""
     from lambdakernel.futures.joins import join
 
     try:
-        join(decode(head, places, fds))
+        join(decode(joined, (), fds))
     except Exception as e:
         return e
-    finally:
-        line.close(fds)
     return None
 
 

@@ -10,6 +10,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from lambdakernel.futures.line import Descriptor
+from lambdakernel.futures.recipes import CACHE
 from lambdakernel.futures.sealing import Kept, is_plain, keep
 
 Share = Callable[[memoryview], Descriptor | None]
@@ -33,11 +34,14 @@ def is_importable(function: Any) -> bool:
     """Whether a worker finds `function` by its module and name, and so need not be sent it."""
     if type(function) is BuiltinFunctionType:
         return type(function.__self__) is ModuleType and function.__module__ != "__main__"
-    if not isinstance(function, type | FunctionType) or function.__module__ in {"__main__", "__mp_main__"}:
+    is_cache = type(function) is CACHE
+    if not (is_cache or isinstance(function, type | FunctionType)):
+        return False
+    if function.__module__ in {"__main__", "__mp_main__"}:
         return False
     cloudpickle = sys.modules.get("cloudpickle.cloudpickle")
-    if cloudpickle is not None and cloudpickle._PICKLE_BY_VALUE_MODULES:  # the user asked for some to be sent whole
-        return bool(cloudpickle._should_pickle_by_reference(function))
+    if cloudpickle is not None and cloudpickle._PICKLE_BY_VALUE_MODULES and not is_cache:
+        return bool(cloudpickle._should_pickle_by_reference(function))  # the user asked for some to be sent whole
     found: Any = sys.modules.get(function.__module__)
     for part in function.__qualname__.split("."):
         found = getattr(found, part, None)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lambdakernel.futures import line
-from lambdakernel.futures.sealing import Kept, seal
+from lambdakernel.futures.sealing import Kept, seal, seal_extra
 from lambdakernel.futures.steady import Steady
 from lambdakernel.futures.worker import INITIALIZE, PLACE
 
@@ -39,8 +39,6 @@ class Call:
     running: bool = False
     unwanted: bool = False
     """It was stopped: it must not be given to a worker again."""
-    bad_joins: BaseException | None = None
-    """Why what it joined into live lattices could not be joined here."""
 
     def begin(self) -> bool:
         """Whether it is still wanted; from now on it cannot be cancelled."""
@@ -72,6 +70,8 @@ class Worker:
     """When it was ordered, or last began or finished something; when it was told to leave."""
     calls: dict[int, Call] = field(default_factory=dict)
     functions: set[int] = field(default_factory=set)
+    told: dict[str, Any] = field(default_factory=dict)
+    """By its identity, the value that each `Live` of these functions surely has there."""
     sent: int = 0
     pid: int = 0
     ready: bool = False
@@ -114,15 +114,26 @@ class Worker:
         number, definition = (known.number, known.data) if known else (0, b"")
         if number in self.functions:
             definition = b""
+        news, told = self._news(known, bool(definition)) if known and known.lives else (b"", {})
         sealed = seal(call.kept.head, call.kept.parts)
-        message = pickle.dumps((call.id, call.kind, number, definition, sealed.head, sealed.places), 5)
-        if not line.put(self.end, message, sealed.fds):
+        extra = seal_extra(news, sealed)
+        message = pickle.dumps((call.id, call.kind, number, definition, sealed.head, sealed.places, extra.head), 5)
+        if not line.put(self.end, message, sealed.fds + extra.fds):
             return False
         if number:
             self.functions.add(number)
+            self.told.update(told)
         self.calls[call.id] = call
         self.sent += 1
         return True
+
+    def _news(self, function: Steady, is_new: bool) -> tuple[bytes, dict[str, Any]]:
+        """What it has to hear for `function` to have what was joined until now, and what it was told then."""
+        from lambdakernel.futures.joins import lacking
+
+        told = dict(function.began) if is_new else self.told
+        news, now = lacking(function.lives, told)
+        return pickle.dumps(news, 5) if news else b"", {**(told if is_new else {}), **now}
 
     def take_back(self) -> list[Call]:
         """The calls that it has not begun, in order; they are not its any more."""
@@ -134,7 +145,7 @@ class Worker:
             if call is not None:
                 found.append(call)
         self.sent -= len(found)
-        self.functions.clear()  # a definition may have been among them
+        self.functions.clear()  # a definition may have been among them, and so what goes with it
         return found
 
     def dismiss(self, now: float) -> None:
@@ -148,7 +159,7 @@ class Worker:
 
     def _put(self, kind: int, kept: Kept) -> None:
         sealed = seal(kept.head, kept.parts)
-        line.put(self.end, pickle.dumps((_STARTING, kind, 0, b"", sealed.head, sealed.places), 5), sealed.fds)
+        line.put(self.end, pickle.dumps((_STARTING, kind, 0, b"", sealed.head, sealed.places, b""), 5), sealed.fds)
 
 
 def new_worker(number: int, now: float) -> Worker:

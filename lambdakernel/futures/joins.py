@@ -1,14 +1,16 @@
 """Live lattices in calls of an executor: what a call joins is joined into the caller's variable when the call ends.
 
 A call begins with all that was joined before it was submitted, and hears of nothing while it runs. What it joins goes
-ahead of its answer, also if that is an error, and is there when its future is done. A call whose worker dies has joined
-nothing. Loaded only where a `Live` travels.
+with its answer, also if that is an error, and is there when its future is done. A call whose worker dies has joined
+nothing. A function that a worker keeps has its `Live` values there; with a call of it goes what they lack.
+Loaded only where a `Live` travels.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kvs.lattices import Lattice
@@ -66,6 +68,29 @@ def taken() -> News:
     """What calls of this worker joined since the last time."""
     outlet: Any = live.outlet()
     return outlet.taken() if isinstance(outlet, _Joins) else {}
+
+
+def lacking(lives: Iterable[live.Live], told: Mapping[str, Lattice]) -> tuple[News, dict[str, Lattice]]:
+    """What `lives` have and a worker that was `told` so much of them has not, and what it was told after that."""
+    found: News = {}
+    now: dict[str, Lattice] = {}
+    for each in lives:
+        uid, lattice = live.state(each)
+        known = told[uid]
+        if lattice is not known:
+            delta = lattice.difference(known)
+            found[uid], now[uid] = (delta.tag, delta.encode()), lattice
+    return found, now
+
+
+def hear(news: News) -> None:
+    """In a worker: join what the caller's `Live` values have and those here lack.
+
+    Raises:
+        KvsError: it cannot be read.
+    """
+    for uid, (tag, data) in news.items():
+        live.take(uid, type_of(tag).decode(data))
 
 
 def join(news: News) -> None:

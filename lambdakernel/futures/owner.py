@@ -31,7 +31,7 @@ from lambdakernel.futures.buffers import KEEP_S
 from lambdakernel.futures.crew import AHEAD_NS, Call, Worker
 from lambdakernel.futures.pool import Pool, Stop
 from lambdakernel.futures.staff import Staff, none_began
-from lambdakernel.futures.worker import BROKEN, JOINED, READY, UNKNOWN
+from lambdakernel.futures.worker import BROKEN, READY, UNKNOWN
 
 _STUCK_S = 0.005
 """Seconds after which a call that holds up others is no short one."""
@@ -113,7 +113,7 @@ class Owner:
     def _read(self, worker: Worker) -> None:
         while (message := line.take(worker.end)) is not None and message[0]:
             data, fds = message
-            number, how, spent, head, places = pickle.loads(data)
+            number, how, spent, head, places, joined = pickle.loads(data)
             now = time.monotonic()
             if how == READY:
                 self._staff.is_ready(worker, spent, now)
@@ -123,9 +123,7 @@ class Owner:
                 assert error is not None
                 self._pool.break_with(initializer_failed(error))
                 continue
-            if how == JOINED:
-                worker.calls[number].bad_joins = joins_error(head, places, fds)
-                continue
+            bad_joins = joins_error(joined, fds) if joined != b"" else None
             call = worker.calls.pop(number)
             worker.since = now
             if how == UNKNOWN:
@@ -135,7 +133,7 @@ class Owner:
                 continue
             self._usual_ns += 0.2 * (spent - self._usual_ns)
             value, error = value_of(how, head, places, fds)
-            self._done.append((call, value, call.bad_joins or error))
+            self._done.append((call, value, bad_joins or error))
 
     def _hear_of_ends(self) -> None:
         for worker, how in self._staff.hear(time.monotonic()):

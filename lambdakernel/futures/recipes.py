@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import marshal
 import sys
+from _functools import _lru_cache_wrapper  # type: ignore[import-not-found] # `functools` takes milliseconds
 from _pickle import Pickler
 from types import CellType, FunctionType, ModuleType
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+CACHE: Any = _lru_cache_wrapper
+"""What `functools.cache` and `lru_cache` make of a function."""
 _SOURCE = 32_000
 """Characters of a cell's source up to which it goes with its functions."""
 
@@ -32,14 +35,27 @@ class RecipePickler(Pickler):
     ) -> None:
         super().__init__(file, 5)
         self._goes_whole, self._reads = goes_whole, reads
+        """Given a function, or a function with a cache; a function."""
         self._spaces: dict[int, dict[str, Any]] = {}
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
         if kind is ModuleType:
             return _module, (obj.__name__,)
-        if kind is not FunctionType or not self._goes_whole(obj):
+        live = sys.modules.get("lambdakernel.live")
+        if live is not None and kind is live.Live:
+            from lambdakernel.futures import joins
+
+            return joins.arrived, obj.__reduce__()[1]
+        if (kind is not FunctionType and kind is not CACHE) or not self._goes_whole(obj):
             return NotImplemented
+        if kind is CACHE:
+            kept = obj.cache_parameters()
+            _, makings, state, *_ = self._recipe(obj.__wrapped__)
+            return make_cached, (kept["maxsize"], kept["typed"], makings), state, None, None, fill_cached
+        return self._recipe(obj)
+
+    def _recipe(self, obj: FunctionType) -> tuple[Any, ...]:
         space = obj.__globals__
         shared = self._spaces.setdefault(id(space), {"__name__": space.get("__name__")})
         found = {name: space[name] for name in self._reads(obj) if name in space}
@@ -77,6 +93,17 @@ def make_function(
     made = FunctionType(body, space, name, None, tuple(CellType() for _ in body.co_freevars))
     made.__qualname__ = qualname
     return made
+
+
+def make_cached(maxsize: int | None, typed: bool, makings: tuple[Any, ...]) -> Any:
+    """The function with a cache, which is empty."""
+    import functools
+
+    return functools.lru_cache(maxsize, typed)(make_function(*makings))
+
+
+def fill_cached(made: Any, state: tuple[Any, ...]) -> None:
+    fill_function(made.__wrapped__, state)
 
 
 def fill_function(made: Any, state: tuple[Any, ...]) -> None:

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
     from lambdakernel.futures.maps import Maps
 
+_MOST_FILES = FDS - 1
+"""Of one value; one more is left for what goes with it."""
 INLINE = LIMIT // 2
 """Bytes of a value up to which it travels in the message."""
+_EXTRA = LIMIT // 8
+"""Bytes up to which what goes with a value travels in the message."""
 LARGE = 1 << 20
 """Bytes of a buffer from which on it has a memory file of its own."""
 _PLAIN = frozenset({int, float, bool, str, bytes, type(None), complex})
@@ -71,7 +75,7 @@ def keep(head: bytes, buffers: Sequence[memoryview], share: Callable[[memoryview
     parts: list[bytes | Descriptor] = []
     shared = 0
     for view in buffers:
-        file = share(view) if view.nbytes >= LARGE and shared < FDS - 2 else None
+        file = share(view) if view.nbytes >= LARGE and shared < _MOST_FILES - 2 else None
         shared += file is not None
         parts.append(bytes(view) if file is None else file)
     return Kept(head, tuple(parts))
@@ -96,7 +100,7 @@ def seal(head: bytes, parts: Sequence[bytes | memoryview | Descriptor]) -> Seale
         if isinstance(part, Descriptor):
             places.append(at)
             at += 1
-        elif small > INLINE and len(part) >= LARGE and len(files) < FDS - 1:
+        elif small > INLINE and len(part) >= LARGE and len(files) < _MOST_FILES - 1:
             files.append(Descriptor(pack(part)))
             places.append(len(files) - 1)
             small -= len(part)
@@ -108,6 +112,19 @@ def seal(head: bytes, parts: Sequence[bytes | memoryview | Descriptor]) -> Seale
         return Sealed(len(files) - 1, tuple(places), tuple(files))
     left = iter(rest)
     return Sealed(head, tuple(bytes(next(left)) if place == b"" else place for place in places), tuple(files))
+
+
+def seal_extra(data: bytes, beside: Sealed) -> Sealed:
+    """Bytes that go with a value, in the same message, whose descriptors come after those of the value.
+
+    Raises:
+        OSError: the system has no memory for a file.
+    """
+    if len(data) <= _EXTRA:
+        return Sealed(data)
+    from lambdakernel.parallel.parcels import pack
+
+    return Sealed(len(beside.files), (), (Descriptor(pack(data)),))
 
 
 def decode(head: bytes | int, places: tuple[bytes | int, ...], fds: tuple[int, ...], maps: Maps | None = None) -> Any:

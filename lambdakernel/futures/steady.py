@@ -1,20 +1,24 @@
 """Functions of a script or notebook that need to be sent to a worker only once.
 
 Such a function travels by value, and what it reads (globals, closure, defaults) with it. It is steady as long as all of
-that is unchangeable and still the same; then every worker may keep what it was sent. A function that reads anything
-else, or that writes what outlives its call, is encoded again for every call, so that a change is never missed.
+that is unchangeable and still the same; then every worker may keep what it was sent. A `Live` that it reads is steady,
+too: what others join into it is sent after it. A function that reads anything else, or that writes what outlives its
+call, is encoded again for every call, so that a change is never missed. What `functools.cache` makes of a steady
+function is steady, and each worker has a cache of its own.
 """
 
 from __future__ import annotations
 
 import dis
+import functools
 import io
 import itertools
+import sys
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from lambdakernel.futures.calls import is_importable
-from lambdakernel.futures.recipes import RecipePickler
+from lambdakernel.futures.recipes import CACHE, RecipePickler
 
 _ATOMS = (int, float, bool, str, bytes, complex, type(None), type(...))
 _WRITES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "IMPORT_STAR"})
@@ -24,6 +28,7 @@ _MOST_SEEN = 64
 _MOST = 256
 _LONGEST = 32_000
 _ABSENT = object()
+_OF_A_CACHE = frozenset({*functools.WRAPPER_ASSIGNMENTS, "__wrapped__", "cache_parameters"})
 
 
 class Steady(NamedTuple):
@@ -31,6 +36,10 @@ class Steady(NamedTuple):
 
     number: int
     data: bytes
+    lives: tuple[Any, ...] = ()
+    """Each `Live` that it reads."""
+    began: tuple[tuple[str, Any], ...] = ()
+    """Identity and value of each of these; what is in `data` is no less."""
 
 
 class _Seen:
@@ -77,14 +86,17 @@ class SteadyFunctions:
 
     def get(self, function: Any) -> Steady | None:
         """The number and bytes of `function` as it is now, or None if it must be encoded with each call."""
-        if type(function) is not FunctionType:
+        inner = function_of(function)
+        if inner is None:
             return None
         found = self._known.get(id(function))
-        if found is not None and found[0][0].function is function and all(seen.holds() for seen in found[0]):
+        if found is not None and found[0][0].function is inner and all(seen.holds() for seen in found[0]):
             return found[1]
         seen: list[_Seen] = []
-        if is_importable(function) or not self._look(function, seen):
+        lives: list[Any] = []
+        if is_importable(function) or not self._look(inner, seen, lives):
             return None
+        began = tuple(sys.modules["lambdakernel.live"].state(live) for live in lives)
         with io.BytesIO() as file:
             RecipePickler(file, lambda f: not is_importable(f), lambda f: self._names(f.__code__)).dump(function)
             data = file.getvalue()
@@ -92,12 +104,13 @@ class SteadyFunctions:
             return None
         if len(self._known) >= _MOST:
             self._known.clear()
-        steady = Steady(next(self._numbers), data)
+        steady = Steady(next(self._numbers), data, tuple(lives), began)
         self._known[id(function)] = seen, steady
         return steady
 
-    def _look(self, function: FunctionType, seen: list[_Seen]) -> bool:
-        """Add `function` and the functions that it can call to `seen`; False if what one reads may change unseen."""
+    def _look(self, function: FunctionType, seen: list[_Seen], lives: list[Any]) -> bool:
+        """Add `function` and the functions that it can call to `seen`, and what they join into to `lives`; False if
+        what one reads may change unseen."""
         names = self._names(function.__code__)
         if names is None or function.__dict__ or len(seen) > _MOST_SEEN:
             return False
@@ -110,9 +123,14 @@ class SteadyFunctions:
                 continue
             if type(value) is ModuleType and value.__name__ != "__main__":
                 continue
-            if type(value) is not FunctionType:
+            if _is_live(value):
+                if not any(value is known for known in lives):
+                    lives.append(value)
+                continue
+            inner = function_of(value)
+            if inner is None:
                 return False
-            if not any(value is known.function for known in seen) and not self._look(value, seen):
+            if not any(inner is known.function for known in seen) and not self._look(inner, seen, lives):
                 return False
         return True
 
@@ -122,6 +140,19 @@ class SteadyFunctions:
                 self._reads.clear()
             self._reads[code] = _reads(code, frozenset(code.co_freevars))
         return self._reads[code]
+
+
+def function_of(value: Any) -> FunctionType | None:
+    """`value`, or the function that it keeps the results of; None if it is neither, or has attributes of its own."""
+    if type(value) is CACHE and value.__dict__.keys() <= _OF_A_CACHE:
+        value = value.__wrapped__
+    return value if type(value) is FunctionType else None
+
+
+def _is_live(value: Any) -> bool:
+    """Whether it is a `Live`, and its lattice is of a type that a worker finds by name."""
+    live = sys.modules.get("lambdakernel.live")
+    return live is not None and type(value) is live.Live and is_importable(type(live.state(value)[1]))
 
 
 def _options(function: FunctionType) -> tuple[Any, ...]:

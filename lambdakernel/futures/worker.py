@@ -13,7 +13,7 @@ from _pickle import PicklingError, dumps, loads
 
 from lambdakernel.futures import line
 from lambdakernel.futures.maps import KEEP_MS, Maps
-from lambdakernel.futures.sealing import Sealed, decode, is_plain, seal
+from lambdakernel.futures.sealing import Sealed, decode, is_plain, seal, seal_extra
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 CALL, CHUNK, INITIALIZE, PLACE = 0, 1, 2, 3
 """What a message asks for: a call; calls of one function, for a list of results; to begin, with the initializer; to
 take on the executor's surroundings, which has no answer."""
-RETURNED, RAISED, UNKNOWN, READY, BROKEN, JOINED = 0, 1, 2, 3, 4, 5
-"""What a message answers: a value; an error; the function was not sent; the worker is ready; its initializer failed;
-ahead of an answer, what the call joined into live lattices."""
+RETURNED, RAISED, UNKNOWN, READY, BROKEN = 0, 1, 2, 3, 4
+"""What a message answers: a value; an error; the function was not sent; the worker is ready; its initializer failed.
+What calls joined into live lattices goes with it."""
 _MOST_FUNCTIONS = 512
 
 
@@ -58,8 +58,7 @@ def _serve(end: line.End) -> None:
         _flush()
         try:
             if answer is not None:
-                _tell_joins(end, answer[0])
-                line.put(end, dumps((*answer, sealed.head, sealed.places), 5), sealed.fds, wait=True)
+                _tell(end, answer, sealed)
         except OSError:  # nobody wants it
             return
         if answer is not None and answer[1] == BROKEN:
@@ -72,7 +71,7 @@ def _answer(
     data: bytes, fds: tuple[int, ...], functions: dict[int, Callable[..., Any]], maps: Maps
 ) -> tuple[tuple[int, int, int] | None, Sealed]:
     """(call, how it went, nanoseconds it took, or who is ready), and its value or error."""
-    call, kind, number, definition, head, places = loads(data)
+    call, kind, number, definition, head, places, news = loads(data)
     began = time.perf_counter_ns()
     try:
         if kind == PLACE:
@@ -84,6 +83,8 @@ def _answer(
             functions[number] = loads(definition)
         elif number and number not in functions:
             return (call, UNKNOWN, 0), Sealed(b"")
+        if news != b"":
+            sys.modules["lambdakernel.futures.joins"].hear(decode(news, (), fds))
         value = _work(kind, functions.get(number), decode(head, places, fds, maps))
         if kind == INITIALIZE:
             return (call, READY, os.getpid()), Sealed(b"")
@@ -95,11 +96,16 @@ def _answer(
         line.close(fds)
 
 
-def _tell_joins(end: line.End, call: int) -> None:
+def _tell(end: line.End, answer: tuple[int, int, int], sealed: Sealed) -> None:
+    joined = seal_extra(_joins(), sealed)
+    message = dumps((*answer, sealed.head, sealed.places, joined.head), 5)
+    line.put(end, message, sealed.fds + joined.fds, wait=True)
+
+
+def _joins() -> bytes:
+    """What calls joined into live lattices since the last answer."""
     joins = sys.modules.get("lambdakernel.futures.joins")
-    if joins is not None and (news := joins.taken()):
-        sealed = seal(dumps(news, 5), [])
-        line.put(end, dumps((call, JOINED, 0, sealed.head, sealed.places), 5), sealed.fds, wait=True)
+    return dumps(news, 5) if joins is not None and (news := joins.taken()) else b""
 
 
 def _work(kind: int, function: Callable[..., Any] | None, arguments: tuple[Any, dict[str, Any]]) -> Any:

@@ -447,3 +447,47 @@ def test_many_threads_may_submit(executor: lambdakernel.Executor) -> None:
 def test_options_that_do_not_fit_are_refused(options: dict[str, object], error: type[Exception]) -> None:
     with pytest.raises(error, match=next(iter(options))):
         lambdakernel.Executor(**options)  # type: ignore[arg-type]
+
+
+CACHES = """
+import functools, os, sys
+import lambdakernel
+
+@functools.cache
+def square(n):
+    return n * n, os.getpid(), os.urandom(8).hex()
+
+@functools.lru_cache(maxsize=99, typed=True)
+def fib(n):
+    return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+def twice(n):
+    return *square(n), *square(n), square.cache_info().maxsize
+
+table = {}
+
+@functools.cache
+def entry(key):
+    return table.get(key)
+
+with lambdakernel.Executor(1, preload=()) as executor:
+    found = executor.submit(twice, 3).result()
+    assert found[:3] == found[3:6] and found[0] == 9 and found[1] != os.getpid() and found[6] is None
+    assert executor.submit(square, 3).result()[0] == 9
+    assert executor.submit(twice, 3).result() == found, "a worker keeps what it has computed"
+    assert executor.submit(fib, 80).result() == 23416728348467685
+    assert executor.submit(lambda: fib.cache_parameters()).result() == {"maxsize": 99, "typed": True}
+    assert executor.submit(lambda: "cloudpickle" in sys.modules).result() is False
+    for n in range(3):
+        table["key"] = n
+        assert executor.submit(entry, "key").result() == n
+    assert executor.submit(functools.partial(fib, 10)).result() == 55
+print(fib.cache_info().currsize, square.cache_info().currsize)
+"""
+
+
+def test_functions_with_a_cache_travel_and_each_worker_keeps_its_own(tmp_path: Path) -> None:
+    script = tmp_path / "caches.py"
+    script.write_text(CACHES)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("0 0\n", "")

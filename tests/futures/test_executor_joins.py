@@ -101,3 +101,72 @@ def test_joins_come_through_an_executor_inside_a_call(executor: lambdakernel.Exe
 
     assert [executor.submit(outer).result(DEADLINE_S) for _ in range(2)] == [3, 6]
     assert count.total() == 6
+
+
+def test_a_call_begins_with_what_was_joined_before_it_also_in_a_worker_that_keeps_its_function() -> None:
+    words, count, best = Live(GrowSet()), Live(GCounter()), Live(Max(0))
+
+    def seen(n: int) -> tuple[bool, int, int]:
+        found = f"caller-{n}" in words, words.size(), best.value
+        words.add(f"call-{n}")
+        count.increment()
+        return found
+
+    with lambdakernel.Executor(2) as executor:
+        for n in range(20):
+            words.add(f"caller-{n}")
+            best.merge(n)
+            assert executor.submit(seen, n).result(DEADLINE_S) == (True, 2 * n + 1, n)
+        list(executor.map(seen, range(20, 60)))
+    assert (count.total(), words.size()) == (60, 80)
+
+
+def test_two_functions_that_join_into_one_live_lattice_see_each_other() -> None:
+    count = Live(GCounter())
+
+    def step() -> int:
+        count.increment()
+        return int(count.total())
+
+    def total() -> int:
+        return int(count.total())
+
+    with lambdakernel.Executor(1) as executor:
+        for n in range(0, 10, 2):
+            assert executor.submit(step).result(DEADLINE_S) == n + 1
+            assert executor.submit(total).result(DEADLINE_S) == n + 1
+            count.increment()
+            assert executor.submit(total).result(DEADLINE_S) == n + 2
+
+
+def test_news_of_any_size_reach_a_worker_that_keeps_the_function() -> None:
+    words = Live(GrowSet())
+
+    def size() -> int:
+        return int(words.size())
+
+    with lambdakernel.Executor(1) as executor:
+        assert executor.submit(size).result(DEADLINE_S) == 0
+        words.merge({f"word-{n:09}" for n in range(40_000)})
+        assert executor.submit(size).result(DEADLINE_S) == 40_000
+        words.add("one more")
+        assert executor.submit(size).result(DEADLINE_S) == 40_001
+
+
+def test_what_was_taken_back_from_a_worker_that_died_is_told_again() -> None:
+    count, best = Live(GCounter()), Live(Max(0))
+
+    def step(n: int) -> int:
+        if n == 5:
+            os._exit(3)
+        count.increment()
+        return int(best.value)
+
+    with lambdakernel.Executor(1) as executor:
+        assert executor.submit(step, 0).result(DEADLINE_S) == 0
+        best.merge(7)
+        futures = [executor.submit(step, n) for n in range(1, 12)]
+        lost = [isinstance(future.exception(DEADLINE_S), TaskLost) for future in futures]
+        assert lost == [n == 5 for n in range(1, 12)]
+        assert {future.result() for future in futures if future.exception() is None} == {7}
+    assert count.total() == 11
