@@ -57,6 +57,9 @@ LAYERS = {
         ("IPython", "msgspec"),
     ),
     "lambdakernel.parallel.spool": Layer((ERRORS,), ("cloudpickle",)),
+    "lambdakernel.parallel.shuffle": Layer(
+        (ERRORS, "lambdakernel.live", "lambdakernel.parallel", "lambdakernel.futures.joins", "kvs")
+    ),
     "lambdakernel.futures": Layer((ERRORS, SETTINGS, "lambdakernel.parallel.parcels"), ("cloudpickle", "xxhash")),
     "lambdakernel.futures.joins": Layer(("lambdakernel.live", "kvs.lattices")),
     "lambdakernel.futures.joblib_backend": Layer(("lambdakernel.futures",), ("joblib",)),

@@ -51,10 +51,15 @@ class _Joins:
         return found
 
 
-def arrived(kind: type[Lattice], data: bytes, uid: str) -> live.Live:
-    """A `Live` as a worker has it."""
+def begin() -> None:
+    """In a worker: from now on, what calls join goes with their answers."""
     if live.outlet() is None:
         live.attach(_Joins())
+
+
+def arrived(kind: type[Lattice], data: bytes, uid: str) -> live.Live:
+    """A `Live` as a worker has it."""
+    begin()
     return live.restored(kind, data, uid)
 
 

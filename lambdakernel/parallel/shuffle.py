@@ -7,6 +7,8 @@ Theory of operation
 - This process holds the files and says where things are in them; what is in them passes by it.
 - Items may come from a generator: no more chunks are made than workers can take.
 - In a task of a `%%parallel` cell all of it happens in that task: the processors are taken by the others.
+- A `Live` that a function joins into is the caller's where it runs in this process; from the workers of an `Executor`
+  what was joined comes with their answers, and there is no way back from those of other executors.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import os
 import pickle
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
@@ -202,6 +204,8 @@ class Code(NamedTuple):
     place: Place
     span: Span
     digest: bytes
+    is_ours: bool
+    """Whether it runs on an executor that brings back what is joined into a `Live`."""
 
 
 class _Crew:
@@ -237,11 +241,22 @@ class _Crew:
         """The functions of this shuffle, for all workers.
 
         Raises:
+            CannotShuffle: one joins into a `Live`, and workers of this executor cannot send back what it joins.
             Exception: one of them cannot be sent to a worker.
         """
-        data, spool = dumped(functions), self.spool()
+        lives: list[live.Live] = []
+        data = dumped(functions, None, lambda part: lives.append(part) if type(part) is live.Live else None)
+        is_ours = isinstance(self._executor, lambdakernel.Executor)
+        is_here = self._executor is None or isinstance(self._executor, ThreadPoolExecutor)
+        if lives and not is_ours and not is_here:
+            raise CannotShuffle(
+                f"a function uses {lives[0]!r}, and what it would join there is lost: the workers of"
+                f" {type(self._executor).__name__} cannot send it back. Leave out `executor`, or give a"
+                " lambdakernel.Executor."
+            )
+        spool = self.spool()
         with Writer(spool.place) as writer:
-            return Code(spool.place, writer.put(data), hashlib.blake2b(data, digest_size=16).digest())
+            return Code(spool.place, writer.put(data), hashlib.blake2b(data, digest_size=16).digest(), is_ours)
 
     def run(self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> list[Any]:
         """What each call returned, in order; at most two for each worker wait at a time."""
@@ -300,7 +315,12 @@ def end_workers() -> None:
 
 @functools.lru_cache(maxsize=8)
 def _loaded(code: Code) -> Any:
-    return pickle.loads(get(code.place, code.span))
+    if code.is_ours:
+        from lambdakernel.futures import joins
+
+        joins.begin()
+    with live.adopting():
+        return pickle.loads(get(code.place, code.span))
 
 
 def _map_chunk(

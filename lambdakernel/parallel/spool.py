@@ -14,6 +14,7 @@ import mmap
 import os
 import pickle
 import tempfile
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from cloudpickle import Pickler
@@ -135,8 +136,18 @@ def _read(fd: int, start: int, end: int) -> memoryview:
     return memoryview(memory)
 
 
-def dumped(value: Any, buffers: list[memoryview] | None = None) -> bytes:
-    """`value` pickled, functions and classes of the notebook by what they are; its large buffers go to `buffers`."""
+class _Pickler(Pickler):
+    notice: Callable[[Any], None] | None = None
+
+    def reducer_override(self, obj: Any) -> Any:
+        if self.notice is not None:
+            self.notice(obj)
+        return super().reducer_override(obj)
+
+
+def dumped(value: Any, buffers: list[memoryview] | None = None, notice: Callable[[Any], None] | None = None) -> bytes:
+    """`value` pickled, functions and classes of the notebook by what they are; its large buffers go to `buffers`.
+    `notice` hears of each object in it that is no plain value."""
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
         view = buffer.raw()
@@ -146,7 +157,9 @@ def dumped(value: Any, buffers: list[memoryview] | None = None) -> bytes:
         return False
 
     with io.BytesIO() as file:
-        Pickler(file, protocol=5, buffer_callback=keep).dump(value)
+        pickler = _Pickler(file, protocol=5, buffer_callback=keep)
+        pickler.notice = notice
+        pickler.dump(value)
         return file.getvalue()
 
 

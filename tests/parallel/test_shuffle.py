@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from kvs.lattices import GCounter, GrowSet, Max
-from lambdakernel import all_to_all, group_by, reduce, shuffle
+from lambdakernel import Executor, Live, all_to_all, group_by, reduce, shuffle
 from lambdakernel.parallel.grouping import MOST_PARTITIONS, CannotShuffle, Table, combiner, reduced
 from lambdakernel.parallel.hashing import stable_hash, stable_hashes
 from lambdakernel.parallel.spool import Spool, Writer, get
@@ -122,6 +122,33 @@ def test_an_executor_of_threads_does_too_and_one_worker_is_this_process():
     with ThreadPoolExecutor(2) as threads:
         assert shuffle(TEXTS, words, operator.add, executor=threads)["a"] == sum(t.split().count("a") for t in TEXTS)
     assert group_by([1, 2], lambda n: os.getpid(), workers=1) == {os.getpid(): [1, 2]}
+
+
+def test_what_functions_join_into_a_live_lattice_is_the_callers():
+    seen, longest = Live(GCounter()), Live(Max(0))
+
+    def words(text):
+        seen.increment()
+        longest.merge(len(text))
+        return ((word, 1) for word in text.split())
+
+    def late(counts):
+        seen.increment()
+        return sum(counts)
+
+    texts = ["a b", "b c d", "d"] * 10
+    with ThreadPoolExecutor(2) as threads, Executor(2) as ours:
+        for how in ({"executor": ours}, {"executor": threads}, {"workers": 1}, {"workers": 2}):
+            before = seen.total()
+            assert shuffle(texts, words, then=late, **how) == {"a": 10, "b": 20, "c": 10, "d": 20}
+            assert (seen.total() - before, longest.value) == (30 + 4, 5), how
+
+
+def test_a_live_lattice_whose_joins_would_be_lost_is_refused(pool):
+    seen = Live(GCounter())
+    with pytest.raises(CannotShuffle, match=r"what it would join there is lost.*lambdakernel\.Executor"):
+        reduce(Max(), [1, 2], lambda n: (seen.increment(), n)[1], executor=pool)
+    assert seen.total() == 0
 
 
 def test_pairs_may_be_those_of_a_dictionary(pool):
