@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 import psutil
 
-_NAMES = {"lk-zygote": "zygote", "lk-worker": "worker", "lk-task": "task", "lk-template": "template"}
+_NAMES = {f"lk-{role}": role for role in ("zygote", "worker", "task", "template", "scrub")}
 
 
 class ProcessRow(msgspec.Struct, frozen=True):
-    """One process: `role` is front, zygote, worker, template, task, or `user` for one that a cell started."""
+    """One process: `role` is front, zygote, worker, template, task, scrub, or `user` for one that a cell started."""
 
     pid: int
     role: str
@@ -48,7 +48,16 @@ def rows(front_pid: int) -> list[ProcessRow]:
 
 
 def role(process: Any, front_pid: int) -> str:
-    return "front" if process.pid == front_pid else _NAMES.get(process.name(), "user")
+    if process.pid == front_pid:
+        return "front"
+    found = _NAMES.get(process.name(), "user")
+    return "user" if found == "worker" and not _is_of_zygote(process) else found
+
+
+def _is_of_zygote(process: Any) -> bool:
+    """What a cell forks has its worker's name."""
+    parent = process.parent()
+    return parent is not None and _NAMES.get(parent.name()) == "zygote"
 
 
 def pss(process: Any) -> int:

@@ -33,6 +33,15 @@ def test_every_process_has_its_role(kernel: Kernel) -> None:
     assert set(roles) == {p.pid for p in kernel.processes()}
 
 
+def test_what_a_cell_forks_is_the_users_and_no_worker(kernel: Kernel) -> None:
+    kernel.run("import os, time\nforked = os.fork()\nif forked == 0:\n    time.sleep(60)\n    os._exit(0)")
+    forked = int(kernel.value("forked"))
+    found = {row.pid: row.role for row in processes.rows(kernel.front.pid)}
+    assert found[forked] == "user"
+    assert [pid for pid, role in found.items() if role == "worker"] == [kernel.worker()]
+    kernel.run("os.kill(forked, 9)\n_ = os.waitpid(forked, 0)")
+
+
 def test_memory_is_shared_out_and_never_counted_twice(kernel: Kernel) -> None:
     rows = processes.rows(kernel.front.pid)
     resident = sum(psutil.Process(row.pid).memory_info().rss for row in rows)
