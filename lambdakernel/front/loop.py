@@ -76,6 +76,7 @@ class Front:
         self._directory = directory
         self._executor: LocalExecutor | None = executor
         self._argv = argv
+        self._history = 0
         self._settings = from_env()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._clients = ClientPorts(self._context, connection)
@@ -240,6 +241,8 @@ class Front:
                 message, _ = received
                 if message.get("said") == "modules" and self._executor is not None:
                     self._executor.warm(tuple(message["names"]))
+                elif message.get("said") == "history":
+                    self._history = int(message["session"])
                 elif message.get("said") == "ready":
                     self._greet(worker, ready=message)
                 else:
@@ -371,6 +374,7 @@ class Front:
             "session_id": self._signer.session,
             "front_pid": os.getpid(),
             "argv": self._argv,
+            "history": self._history,
         }
 
     def _retire(self, worker: Worker) -> None:

@@ -158,6 +158,10 @@ class WorkerApp(IPKernelApp):
         self.kernel.announce()
         loop.run_forever()
 
+    def _retire(self, main_loop: asyncio.AbstractEventLoop) -> None:
+        self.kernel.shell.history_manager.goes_on = self.kernel.settings.cold
+        main_loop.stop()
+
     def _listen_to_front(self, main_loop: asyncio.AbstractEventLoop) -> None:
         """Hear orders on the control thread, which goes on while a cell runs."""
         control_loop = self.control_thread.io_loop
@@ -170,6 +174,6 @@ class WorkerApp(IPKernelApp):
                 os.killpg(0, signal.SIGKILL)
                 return
             if order == "retire":
-                main_loop.call_soon_threadsafe(main_loop.stop)
+                main_loop.call_soon_threadsafe(self._retire, main_loop)
 
         control_loop.add_callback(control_loop.add_handler, self.link.fileno(), hear, control_loop.READ)

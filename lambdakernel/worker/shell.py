@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
 from types import ModuleType
@@ -57,11 +57,31 @@ class DisplayFormatter(formatters.DisplayFormatter):
 
 class HistoryManager(history.HistoryManager):
     """IPython's, whose thread writes what was gathered for a moment: else it takes the interpreter from each cell that
-    runs, for longer than the cell may need it. Whoever reads the history has what is left written first."""
+    runs, for longer than the cell may need it. Whoever reads the history has what is left written first.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    A kernel is one session of it, whichever worker a cell runs on: it goes on with session `continued`, and tells the
+    number of another that begins."""
+
+    goes_on = False
+    """Another worker follows: the session does not end here."""
+
+    def __init__(self, *args: Any, continued: int, tell: Callable[[int], None], **kwargs: Any) -> None:
         self._hurry = threading.Event()
+        self._continued, self._tell = continued, tell
         super().__init__(*args, **kwargs)
+
+    def new_session(self, conn: Any = None) -> None:
+        if self._continued:
+            self.session_number, self._continued = self._continued, 0
+            return
+        super().new_session(conn)
+        self._tell(self.session_number)
+
+    def end_session(self) -> None:
+        if self.goes_on:
+            self.writeout_cache()
+        else:
+            super().end_session()
 
     def writeout_cache(self, conn: Any = None) -> None:
         if isinstance(threading.current_thread(), history.HistorySavingThread):
@@ -92,7 +112,13 @@ class WorkerShell(ZMQInteractiveShell):
 
     def init_history(self) -> None:
         """As IPython does it."""
-        manager: Any = HistoryManager(shell=self, parent=self)
+        app: Any = self.kernel.parent
+        manager: Any = HistoryManager(
+            shell=self,
+            parent=self,
+            continued=app.params["history"],
+            tell=lambda number: app.link.say("history", session=number),
+        )
         self.history_manager = manager
         self.configurables.append(manager)
 

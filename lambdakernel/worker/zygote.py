@@ -38,8 +38,12 @@ _NAMES = {"task": b"lk-task", _TEMPLATE: b"lk-template"}
 """What the system calls the process of a role, from its first moment: nobody takes a task that begins for a worker."""
 _TEMPLATE_END_MS = 1000
 """For a template to end what it has started, before it is killed."""
+_REHEARSAL = "lambdakernel.worker.rehearsal"
 _WARM_AFTER_MS = 300
 """Milliseconds without an order before a module is imported ahead of need."""
+_MOST_PASSED = 2
+"""Workers that come into being without a module that they use; before one more, it is imported here. By then as much
+time went into importing it again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,8 @@ class Zygote:
     children: dict[int, Child] = field(default_factory=dict)
     wanted: list[str] = field(default_factory=list)
     tried: set[str] = field(default_factory=set)
+    passed: int = 0
+    """Workers forked while a module that each of them imports was wanted."""
     keep_directory: bool = False
 
 
@@ -84,7 +90,7 @@ def main(fd: int, directory: str) -> int:
     _become_zygote()
     try:
         _import_roles()
-        zygote = Zygote(front, _open_door(directory), wanted=[debugger.MODULE])
+        zygote = Zygote(front, _open_door(directory), wanted=[_REHEARSAL, debugger.MODULE])
     except BaseException:
         wire.send(front, {"op": "broken", "reason": _tail(traceback.format_exc())})
         return 1
@@ -155,7 +161,7 @@ def _serve(z: Zygote) -> Order | None:
         timeout = _WARM_AFTER_MS if z.wanted else None
         ready = poller.poll(timeout)
         if not ready and z.wanted:
-            _warm(z)
+            _warm(z, z.wanted[0])
         for fd, _ in ready:
             order = _handle(z, poller, fd)
             if order is not None:
@@ -207,6 +213,8 @@ def _hear(z: Zygote, poller: select.poll, fd: int) -> Order | None:
         z.wanted += [m for m in message["modules"] if m not in z.tried and m not in z.wanted]
         return None
     order = Order(message["id"], message["role"], message["params"], fds)
+    if order.role == "kernel":
+        _warm_in_time(z)
     return order if _fork(z, poller, fd, order) else None
 
 
@@ -298,15 +306,26 @@ def _tell(z: Zygote, owner: int, message: dict[str, object]) -> None:
         return
 
 
-def _warm(z: Zygote) -> None:
-    """Import one wanted module, if it comes from the installation (a notebook's own `pandas.py` does not)."""
-    name = z.wanted.pop(0)
+def _warm_in_time(z: Zygote) -> None:
+    """Where one worker follows the other, there is no pause to import in."""
+    used_by_each = [name for name in z.wanted if name != debugger.MODULE]
+    z.passed = z.passed + 1 if used_by_each else 0
+    if z.passed > _MOST_PASSED:
+        for name in used_by_each:
+            _warm(z, name)
+
+
+def _warm(z: Zygote, name: str) -> None:
+    """Import a wanted module, if it comes from the installation (a notebook's own `pandas.py` does not)."""
+    z.wanted.remove(name)
     z.tried.add(name)
-    if name in sys.modules or not _is_installed(name.partition(".")[0]):
+    if name in sys.modules or not (name == _REHEARSAL or _is_installed(name.partition(".")[0])):
         return
     try:
         if name == debugger.MODULE:
             debugger.load()
+        elif name == _REHEARSAL:
+            importlib.import_module(name).rehearse()
         else:
             importlib.import_module(name)
     except Exception:  # the session's own import will show the error, in the cell where it belongs
