@@ -1,6 +1,6 @@
 """Random small programs: each cell in a fresh process shows what one ordinary process shows.
 
-`LK_FUZZ` sets how many programs (300 by default), `LK_FUZZ_SEED` where they start.
+`LK_FUZZ` sets how many programs (150 by default), `LK_FUZZ_SEED` where they start.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 
 from tests.state.cold import cold, seen, warm
 
-PROGRAMS = int(os.environ.get("LK_FUZZ", "300"))
+PROGRAMS = int(os.environ.get("LK_FUZZ", "150"))
 SEED = int(os.environ.get("LK_FUZZ_SEED", "1"))
 BATCH = 50
 NAMES = "abcdef"
