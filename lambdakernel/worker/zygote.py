@@ -215,6 +215,8 @@ def _hear(z: Zygote, poller: select.poll, fd: int) -> Order | None:
     order = Order(message["id"], message["role"], message["params"], fds)
     if order.role == "kernel":
         _warm_in_time(z)
+    elif order.role == _TEMPLATE and "numpy" in sys.modules:  # then tasks seed its generator, and numpy loads it late
+        importlib.import_module("numpy.random")
     return order if _fork(z, poller, fd, order) else None
 
 
