@@ -6,7 +6,7 @@ Theory of operation
 - A commit is authenticated when it is joined, and lists a mark of each key that it wrote. The marks are compared with
   the rows that are there: a row that went missing, or whose commit was damaged, makes its key *lost*. Reading a lost
   key is an error until somebody writes it again, never the older value that lies below.
-- Whoever commits says so in the news of the space. While there are none, nothing is asked of any lane.
+- Whoever commits says so in the news of the space. While there are none of a lane, nothing is asked of it.
 - Of a lane that is large, a new replica reads the newest part only (`kvs.unread`).
 - A lane whose file cannot be read is left out with a warning. A key that no other lane has is then refused, since the
   unreadable one may have it.
@@ -57,6 +57,7 @@ class Joining(Unread):
     _news: News
     _logs: dict[int, LaneLog]
     _seen: dict[int, int]
+    _followed: set[int]
     _commits: dict[tuple[int, int], tuple[int, bytes]]
     _index: dict[bytes, tuple[Sibling[int], ...]]
     _shown: dict[bytes, tuple[Version, ...]]
@@ -78,15 +79,15 @@ class Joining(Unread):
     def refresh(self) -> frozenset[bytes]:
         """Join what other lanes published since; the keys that changed.
 
-        Costs a comparison of 256 bytes when nobody has begun to publish, else a few microseconds a lane and what the
-        new commits wrote, however much there is besides.
+        Costs a comparison of 256 bytes when nobody has begun to publish, else some microseconds a lane of which there
+        are news and what the new commits wrote, however much there is besides.
         """
         news = self._news
         if news.table[:] == news.known:  # in full here: a call would cost as much again
             return _NOTHING
         with self._lock:
             look = news.look()
-            changed = self._join_lanes()
+            changed = self._join_lanes(look)
             while not self._needed.leq(self._vector):  # a lane that was read early moved on before one read late
                 before = self._vector
                 changed |= self._join_lanes()
@@ -98,14 +99,18 @@ class Joining(Unread):
             self._tell(changed)
             return frozenset(changed)
 
-    def _join_lanes(self) -> set[bytes]:
+    def _join_lanes(self, look: bytes = b"") -> set[bytes]:
+        """Join what is new in all lanes; with a `look` at the news, in those of which there are some."""
         self._find_lanes()
         changed: set[bytes] = set()
         for lane, log in list(self._logs.items()):
             if lane == self._lane and lane in self._seen:
                 continue  # nobody else writes it
+            if lane in self._followed and self._news.is_still(lane, look):
+                continue
             try:
                 changed |= self._join_lane(lane, log)
+                self._followed.add(lane)
             except StoreDamaged as e:
                 if lane == self._lane:
                     raise
@@ -120,6 +125,7 @@ class Joining(Unread):
             index.close()
         if (log := self._logs.pop(lane, None)) is not None:
             log.close()
+        self._followed.discard(lane)
         warnings.warn(f"space {self._name!r} is read without lane {lane}: {error}", DamageWarning, stacklevel=2)
 
     def _give_up_tails(self) -> None:

@@ -78,6 +78,8 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
         self._mirror: Mirror | None = None
         self._logs: dict[int, LaneLog] = {}
         self._seen: dict[int, int] = {}
+        self._followed: set[int] = set()
+        """Lanes that were joined since their logs were opened."""
         self._commits: dict[tuple[int, int], tuple[int, bytes]] = {}
         self._index: dict[bytes, tuple[Sibling[int], ...]] = {}
         self._shown: dict[bytes, tuple[Version, ...]] = {}

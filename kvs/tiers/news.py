@@ -3,7 +3,8 @@
 Theory of operation
 - `lanes/news` has a number a lane. Whoever writes a lane makes its number odd before each transaction and even after
   it, always greater than before. A reader maps the file, keeps what it held before it read the lanes, and has nothing
-  to do while that is what it still holds and every number in it is even.
+  to do while that is what it still holds and every number in it is even. Else it looks into the lanes whose numbers are
+  odd or other than they were, and into no more.
 - What a process itself commits is no news to it: it puts its own number into what it held.
 - A writer that dies or is stopped in the middle leaves its number odd: readers then look into the lanes each time, as
   they do where there is no such file. So nothing is ever missed; the next holder makes the number even.
@@ -27,6 +28,8 @@ _ODD = int.from_bytes(_NUMBER.pack(1) * LANES, "little")
 
 class Ringer:
     """Tells of the transactions of one lane; held by whoever writes it."""
+
+    _number: int
 
     def __init__(self, path: str, lane: int) -> None:
         """Open the table at `path`, made if it is not there.
@@ -68,6 +71,36 @@ class Ringer:
             except OSError:
                 return
 
+    def begin_among_others(self) -> None:
+        """`begin` where others may write the lane at the same time: what was said last need not be ours.
+
+        Raises:
+            OSError: see `begin`.
+        """
+        if not self._is_shared:
+            self._number = self._greatest()
+            self._number += self._number % 2
+        self.begin()
+
+    def end_among_others(self) -> None:
+        """`end` of that: never with a number that readers may have seen before our transaction."""
+        if not self._is_shared:
+            own = self._number
+            try:
+                self._number = self._greatest()
+            except OSError:
+                return
+            if self._number > own:
+                self._number += 1
+                if self._number % 2 == 0:  # another has begun since, and its end tells of ours too
+                    return
+        self.end()
+
+    def _greatest(self) -> int:
+        """The number of the lane, as we know it or as it is there."""
+        number: int = _NUMBER.unpack(os.pread(self._fd, 8, self._at))[0]
+        return max(self._number, number)
+
     def _say(self, number: int) -> None:
         os.pwrite(self._fd, _NUMBER.pack(number % (1 << 64)), self._at)
         self._number = number
@@ -92,6 +125,7 @@ class News:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._heard = b""
         self.table: mmap.mmap | bytes = b""
         self.known: bytes | None = None
         """What `table[:]` is while nobody has begun a transaction since the look that `heard` was told of."""
@@ -108,7 +142,15 @@ class News:
 
     def heard(self, look: bytes) -> None:
         """All that had been committed at `look` is known."""
+        self._heard = look
         self.known = look if look and not int.from_bytes(look, "little") & _ODD else None
+
+    def is_still(self, lane: int, look: bytes) -> bool:
+        """Whether nobody has begun a transaction in a lane between the look that was heard last and this one."""
+        number = look[8 * lane : 8 * lane + 8]
+        return (
+            bool(number) and lane < LANES - 1 and number[0] % 2 == 0 and number == self._heard[8 * lane : 8 * lane + 8]
+        )
 
     def know(self, at: int, number: bytes) -> None:
         """All that has been committed to the lane whose number is at `at` is known, besides what was before."""
@@ -127,7 +169,7 @@ class News:
             os.close(fd)
 
     def close(self) -> None:
-        self.known = None
+        self.known, self._heard = None, b""
         if isinstance(self.table, mmap.mmap):
             self.table.close()
         self.table = b""

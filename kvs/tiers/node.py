@@ -149,12 +149,12 @@ class LaneLog(Accounts, SingleRows):
 
         def act() -> None:
             if ringer is not None:
-                ringer.begin()
+                ringer.begin_among_others()
             try:
                 in_transaction(connection, write)
             finally:
                 if ringer is not None:
-                    ringer.end()
+                    ringer.end_among_others()
 
         with self._moving:
             translated(self._path, act)

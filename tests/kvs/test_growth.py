@@ -11,7 +11,7 @@ import pytest
 
 import kvs
 from kvs import Value
-from kvs.tiers.news import LANES
+from kvs.tiers.news import LANES, News, Ringer
 
 STEP = 20
 SIZES = (300, 2000)
@@ -196,3 +196,60 @@ def test_what_a_replica_commits_itself_is_no_news_to_it_and_hides_nobody_elses(s
         writer.publish({b"c": Value(b"1")})
         assert not writer._news.is_quiet and writer.refresh() == {b"b"} and writer._news.is_quiet
         assert other.refresh() == {b"c"} and other.get(b"a")[0].value.payload == b"1"
+
+
+def test_a_refresh_asks_nothing_of_lanes_of_which_there_are_no_news(space: kvs.Space) -> None:
+    with space.replica() as one, space.replica() as two, space.replica() as three, space.reader() as reader:
+        for replica in (one, two, three):
+            replica.publish({b"a": Value(b"1")})
+        reader.refresh()
+        asked: list[int] = []
+        for lane, log in reader._logs.items():
+            log._connection.set_trace_callback(lambda _, lane=lane: asked.append(lane))
+        two.publish({b"b": Value(b"2")})
+        assert reader.refresh() == {b"b"} and set(asked) == {two.id}
+        three.publish({b"c": Value(b"3")})
+        one.publish({b"c": Value(b"3")})
+        assert reader.refresh() == {b"c"} and set(asked) == {0, 1, 2} and len(reader.get(b"c")) == 2
+
+
+def test_a_commit_that_saw_one_of_a_lane_without_news_waits_for_that_lane(space: kvs.Space) -> None:
+    """The lanes are read one after the other: what is published meanwhile is in no look, and may be needed."""
+    with space.replica() as one, space.replica() as two, space.reader() as reader:
+        for replica in (one, two):
+            replica.publish({b"a": Value(b"1")})
+        reader.refresh()
+        two.publish({b"b": Value(b"1")})
+        look = reader._news.look()
+        reader._news.look = lambda: look  # type: ignore[method-assign]
+        one.publish({b"c": Value(b"1")})
+        two.refresh()
+        two.publish({b"b": Value(b"2")})
+        assert reader.refresh() >= {b"b", b"c"} and reader.get(b"c")[0].value.payload == b"1"
+
+
+def test_writers_of_one_lane_leave_numbers_that_no_reader_has_seen(tmp_path: Path) -> None:
+    """Two pulls fill a lane at once, each with a count of its own: the second left the number that the first had."""
+    path = str(tmp_path / "news")
+    one, two, news = Ringer(path, 0), Ringer(path, 0), News(path)
+    seen: list[bytes] = []
+
+    def ends(ringer: Ringer) -> None:
+        ringer.end_among_others()
+        assert news.look() not in seen
+        seen.append(news.look())
+
+    for first, last in ((one, two), (two, one)):
+        one.begin_among_others()
+        two.begin_among_others()
+        ends(first)
+        ends(last)
+        assert news.look()[0] % 2 == 0
+    for ringer in (one, two, one):
+        ringer.begin_among_others()
+        assert news.look()[0] % 2 == 1
+        ends(ringer)
+        assert news.look()[0] % 2 == 0
+    for ringer in (one, two):
+        ringer.close()
+    news.close()
