@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import os
 import struct
-from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -86,11 +85,10 @@ class KeyIndex:
         is_last = at == self._pages - 1
         if (at > 0 and mark < page[_FIRST : _FIRST + seal.MARK_SIZE]) or (not is_last and mark >= _next_of(page)):
             return None  # the search was led astray by a page that it did not authenticate
-        count = (len(page) - _FIRST) // _ENTRY_NBYTES
-        place = bisect_left(range(count), mark, key=lambda n: _mark_at(page, n))
-        if place == count or _mark_at(page, place) != mark:
-            return 0
-        return _number_at(page, place)
+        place = page.find(mark, _FIRST)
+        while place >= 0 and (place - _FIRST) % _ENTRY_NBYTES:  # no mark, but the same bytes
+            place = page.find(mark, place + 1)
+        return _number_at(page, (place - _FIRST) // _ENTRY_NBYTES) if place >= 0 else 0
 
     def entries(self) -> dict[bytes, int] | None:
         """All that it says; None if any of it is damaged."""

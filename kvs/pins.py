@@ -88,8 +88,11 @@ def _made(directory: str) -> tuple[int, str]:
     """A new pin, locked, and its path. It gets its name only then: nobody takes it for a dead one's."""
     name = f"{os.getpid()}-{os.urandom(6).hex()}"
     for _ in range(_ATTEMPTS):
-        os.makedirs(directory, 0o700, exist_ok=True)
-        fd = os.open(f"{directory}/.{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fd = os.open(f"{directory}/.{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            os.makedirs(directory, 0o700, exist_ok=True)
+            continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.rename(f"{directory}/.{name}", f"{directory}/{name}")

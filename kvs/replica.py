@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from weakref import WeakSet
 
 from kvs import records, seal
 from kvs.causal import Dot, Sibling, VersionVector
@@ -40,6 +39,8 @@ from kvs.verbs import Verbs
 from kvs.version import Commit, Value, Version
 
 if TYPE_CHECKING:
+    from weakref import WeakSet
+
     from kvs.mirror import Mirror
     from kvs.shared import SharedMap
     from kvs.tiers.protocol import Tier
@@ -98,8 +99,8 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
         self._sealed: Head | None = None
         self._is_placed = False
         self._unpublished_ns = NEVER
-        self._watches: WeakSet[Watch] = WeakSet()
-        self._maps: WeakSet[SharedMap] = WeakSet()
+        self._watches: WeakSet[Watch] | None = None
+        self._maps: WeakSet[SharedMap] | None = None
         self._news = News(f"{directory}/lanes/news")
         self._folding = Folding(self.sync)
         self._pin = Pin(self._pins)

@@ -262,29 +262,30 @@ def _key(path: str, *, created: bool) -> bytes:
 
 
 def _refuse_network(path: str) -> None:
-    kind = _file_system(path)
-    if kind.startswith(_NETWORK):
+    if kind := _network(path):
         raise StoreUnusable(
             path, f"it lies on a network file system ({kind}), whose locks and maps cannot be relied on",
             "Choose a local directory, or set KVS_ALLOW_NETWORK=1 if you know better.",
         )  # fmt: skip
 
 
-def _file_system(path: str) -> str:
-    """The type of the file system that holds `path`, or will."""
-    while not os.path.exists(path) and path != "/":
-        path = os.path.dirname(path)
-    real, best, kind = os.path.realpath(path), "", ""
+def _network(path: str) -> str:
+    """The type of the network file system that holds `path`, or will; empty if it is none."""
     try:
         mounts = read("/proc/self/mounts").decode("utf-8", "surrogateescape")
     except OSError:
         return ""
+    if not any(f" {kind}" in mounts for kind in _NETWORK):  # as on most machines
+        return ""
+    while not os.path.exists(path) and path != "/":
+        path = os.path.dirname(path)
+    real, best, kind = os.path.realpath(path), "", ""
     for line in mounts.splitlines():
         _, point, fs, _ = line.split(" ", 3)
         inside = real == point or real.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):
             best, kind = point, fs
-    return kind
+    return kind if kind.startswith(_NETWORK) else ""
 
 
 def _has_lanes(directory: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TypeVar, cast
+from weakref import WeakSet
 
 from kvs.errors import KvsError, StoreUnusable
 from kvs.lattices.errors import LatticeMismatch
@@ -15,8 +16,6 @@ from kvs.snapshot import Snapshot
 from kvs.watch import Watch
 
 if TYPE_CHECKING:
-    from weakref import WeakSet
-
     from kvs.causal import Dot
     from kvs.lattices import Lattice
     from kvs.movement.samples import Budget
@@ -44,8 +43,8 @@ class Verbs:
     """See the module. `Replica` has the state, which is named here, and is the only one to extend this."""
 
     _directory: str
-    _watches: WeakSet[Watch]
-    _maps: WeakSet[SharedMap]
+    _watches: WeakSet[Watch] | None
+    _maps: WeakSet[SharedMap] | None
     _blobs: Blobs
     _cold: Tier | None
 
@@ -125,10 +124,11 @@ class Verbs:
         from kvs.shared import SharedMap
 
         with self.undisturbed():  # two would write the same file
-            for known in self._maps:
+            for known in self._maps or ():
                 if known.is_open_as(key, lattice, number):
                     return known
             made = SharedMap(cast("Replica", self), self._directory, key, lattice, number)
+            self._maps = self._maps if self._maps is not None else WeakSet()
             self._maps.add(made)
             return made
 
@@ -168,6 +168,7 @@ class Verbs:
             ValueError: `timeout_s` is no number of seconds. StoreUnusable: the system refuses.
         """
         watch = Watch(cast("Replica", self), f"{self._directory}/lanes", prefix=prefix, keys=keys, timeout_s=timeout_s)
+        self._watches = self._watches if self._watches is not None else WeakSet()
         self._watches.add(watch)
         return watch
 
@@ -198,13 +199,14 @@ class Verbs:
         return BackgroundMover(placement, self._directory, tiers, budget or Budget(), every_s=every_s, before=self.sync)
 
     def _tell(self, changed: Collection[bytes]) -> None:
-        for watch in list(self._watches) if changed else ():
-            watch.hear(changed)
+        if changed and self._watches is not None:
+            for watch in list(self._watches):
+                watch.hear(changed)
 
     def _end_watches(self) -> None:
-        for watch in list(self._watches):
+        for watch in list(self._watches or ()):
             watch.close()
-        for shared in list(self._maps):
+        for shared in list(self._maps or ()):
             shared.close()
 
 

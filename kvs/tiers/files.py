@@ -7,6 +7,8 @@ import os
 
 from kvs.errors import StoreUnusable
 
+_READ_NBYTES = 1 << 14
+
 
 def read(path: str) -> bytes:
     """All of a small file.
@@ -14,8 +16,14 @@ def read(path: str) -> bytes:
     Raises:
         FileNotFoundError, OSError.
     """
-    with open(path, "rb", buffering=0) as file:
-        return file.read()
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(fd, _READ_NBYTES)
+        while more := os.read(fd, _READ_NBYTES):
+            data += more
+        return data
+    finally:
+        os.close(fd)
 
 
 def write_private(path: str, data: bytes) -> None:

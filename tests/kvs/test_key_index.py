@@ -61,6 +61,18 @@ def test_an_index_says_what_it_was_given_and_of_other_keys_that_nobody_wrote_the
     assert os.listdir(os.path.dirname(path)) == ["keys"]
 
 
+def test_a_mark_is_found_in_its_place_alone(path: str) -> None:
+    """Its bytes may also be the end of one mark and the beginning of a number."""
+    mark, other = bytes([7] * 8), bytes([1, 7, 7, 7, 7, 7, 7, 7])
+    number = int.from_bytes(bytes([7] + 7 * [0]), "big")
+    write(path, number, {other: number, mark: 5})
+    with closing(opened(path)) as index:
+        assert index.find(mark) == 5 and index.find(other) == number
+    write(path, number, {other: number})
+    with closing(opened(path)) as index:
+        assert index.find(mark) == 0
+
+
 def test_an_index_is_of_one_lane_and_of_who_holds_the_key(path: str) -> None:
     assert KeyIndex.opened(path, KEY, 3) is None
     write(path, 900, marks(10))
