@@ -189,14 +189,15 @@ class Joining(Unread):
             written = marks.pop(mark, None)
             if written == n:
                 if n != at:
-                    at, dot, context = n, Dot(lane, n), _vector(writes[n].context)
+                    at, commit, dot = n, writes[n], Dot(lane, n)
+                    hlc, context = commit.hlc, _vector(commit.context)
                     by_kind.clear()
-                if kind not in by_kind:
-                    by_kind[kind] = (Sibling(dot, context, writes[n].hlc, kind),)
+                if (entry := by_kind.get(kind)) is None:
+                    entry = by_kind[kind] = (Sibling(dot, context, hlc, kind),)
                 if key in index or self._lost:
-                    self._add(key, by_kind[kind][0])
+                    self._add(key, entry[0])
                 else:
-                    index[key] = by_kind[kind]
+                    index[key] = entry
             else:
                 self._lose(mark, Lost(Dot(lane, max(written or 0, min(n, top))), key))
             changed.add(key)
@@ -209,16 +210,20 @@ class Joining(Unread):
         newest: dict[bytes, int] = {}
         good: dict[int, CommitRow] = {}
         known, is_authentic, size = self._commits, records.is_authentic_commit, seal.MARK_SIZE
-        last = None
+        last, top = None, 0
         for row in commits:
             if is_authentic(self._key, lane, row):
                 n, hlc, context, _, marks, _ = last = row
                 good[n] = row
                 known[lane, n] = (hlc, context)
+                top = hlc if hlc > top else top
+                if len(marks) == size:
+                    newest[marks] = n
+                    continue
                 for at in range(0, len(marks), size):
                     newest[marks[at : at + size]] = n
         if last is not None:
-            self._clock.see(max(row.hlc for row in good.values()))
+            self._clock.see(top)
             self._needed = self._needed.join(_vector(last.context))  # which holds all earlier ones
         return newest, good
 
@@ -239,15 +244,11 @@ class Joining(Unread):
         if known is None:
             self._index[key] = (entry,)
         else:
-            self._outdate(key)
+            if (versions := self._shown.pop(key, None)) is not None:  # not all any more, but may be part of it
+                self._outdated[key] = versions
             self._index[key] = with_write(known, entry)
         if self._lost:
             self._find_again(key, entry)
-
-    def _outdate(self, key: bytes) -> None:
-        """What was shown of `key` is not all of it any more, but may be part of it."""
-        if (versions := self._shown.pop(key, None)) is not None:
-            self._outdated[key] = versions
 
     def _find_again(self, key: bytes, entry: Sibling[int]) -> None:
         """What was lost of `key` counts no more if `entry` has replaced it."""
@@ -283,7 +284,7 @@ def _highest(since: int, commits: list[CommitRow], rows: list[tuple[bytes, int, 
 
     A damaged row may show any number: those that the count of damaged rows cannot explain are not believed.
     """
-    top = max((n for n in good if n > since), default=since)
+    top = max(since, max(good, default=since))
     if len(good) == len(commits):
         return top
     limit = top + sum(row.n not in good for row in commits)

@@ -98,11 +98,12 @@ def sealed(key: bytes, lane: int, row: CommitRow) -> CommitRow:
 
 def is_authentic_commit(key: bytes, lane: int, row: CommitRow) -> bool:
     """Whether it was written by who holds the key, but for its note. A damaged row may hold anything of any type."""
-    if type(row.n) is not int or type(row.hlc) is not int:
+    n, hlc, context, _, marks, mac = row
+    if type(n) is not int or type(hlc) is not int:
         return False
-    if type(row.context) is not bytes or type(row.marks) is not bytes or type(row.mac) is not bytes:
+    if type(context) is not bytes or type(marks) is not bytes or type(mac) is not bytes:
         return False
-    return seal.same(row.mac[:MAC_SIZE], commit_mac(key, lane, row))
+    return seal.same(mac[:MAC_SIZE], commit_mac(key, lane, row))
 
 
 def has_authentic_note(key: bytes, lane: int, row: CommitRow) -> bool:
@@ -119,11 +120,12 @@ def is_authentic_entry(key: bytes, lane: int, commit: CommitRow, row: EntryRow) 
 
 
 def is_authentic_entry_of(key: bytes, dot: Dot, hlc: int, context: bytes, row: EntryRow) -> bool:
-    if type(row.kind) is not int or type(row.key) is not bytes or type(row.payload) is not bytes:
+    name, _, kind, payload, blobs, mac = row
+    if type(kind) is not int or type(name) is not bytes or type(payload) is not bytes:
         return False
-    if type(row.blobs) is not bytes or type(row.mac) is not bytes:
+    if type(blobs) is not bytes or type(mac) is not bytes:
         return False
-    return seal.same(row.mac, entry_mac(key, dot, hlc, context, row))
+    return seal.same(mac, entry_mac(key, dot, hlc, context, row))
 
 
 def split_marks(marks: bytes) -> list[bytes]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from blake3 import blake3
@@ -126,6 +126,5 @@ def joined(part: bytes) -> bytes:
     return len(part).to_bytes(8, "little") + part
 
 
-def same(a: bytes, b: bytes) -> bool:
-    """Equality in constant time."""
-    return hmac.compare_digest(a, b)
+same: Callable[[bytes, bytes], bool] = hmac.compare_digest
+"""Equality in constant time."""

@@ -53,12 +53,15 @@ def surviving(writes: Iterable[Sibling[T]]) -> tuple[Sibling[T], ...]:
 
 def with_write(known: tuple[Sibling[T], ...], write: Sibling[T]) -> tuple[Sibling[T], ...]:
     """`surviving` of `known`, which survived before, and one write more. O(n)."""
-    (replica, counter), seen = write.dot, write.context._counts
-    left = tuple([w for w in known if w.dot[1] > seen.get(w.dot[0], 0)])
+    dot, context, hlc, _ = write
+    (replica, counter), seen = dot, context._counts.get
+    left = [w for w in known if w[0][1] > seen(w[0][0], 0)]
+    if not left:
+        return (write,)
     for w in left:
-        if counter <= w.context._counts.get(replica, 0) or w.dot == write.dot:
+        if counter <= w[1]._counts.get(replica, 0) or w[0] == dot:
             return surviving((*known, write))
-    if not left or write.order > left[0].order:
+    if hlc > left[0][2] or write.order > left[0].order:
         return (write, *left)
     return tuple(sorted((*left, write), key=lambda w: w.order, reverse=True))
 
