@@ -10,6 +10,7 @@ input; and what decodes to a value with other bytes than the given ones is refus
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -78,7 +79,14 @@ def types() -> dict[str, type[Lattice]]:
 
 def encode(value: Lattice) -> bytes:
     """The canonical bytes of a value. O(size), with a sort of keys."""
-    return MAGIC + bytes((VERSION,)) + wire.packed((value.tag, value.body()))
+    return _head(value.tag) + wire.packed(value.body(), wire.MAX_DEPTH - 1)
+
+
+@lru_cache(256)
+def _head(tag: str) -> bytes:
+    """What the bytes of all values of a type begin with: all but the body, the last entry of the array."""
+    start = MAGIC + bytes((VERSION,))
+    return start + wire.packed((tag, None))[:-1]
 
 
 def decode(data: bytes, expected: type[Lattice] | None = None) -> Any:
@@ -90,6 +98,18 @@ def decode(data: bytes, expected: type[Lattice] | None = None) -> Any:
         UnknownLattice: they hold a type that nothing here defines.
         BadEncoding: they are nothing that `encode` wrote.
     """
+    if type(data) is bytes and expected is not None:
+        tag = getattr(expected, "tag", None)
+        if tag is not None and _TYPES.get(tag) is expected and data.startswith(head := _head(tag)):
+            value = _made(expected, wire.unpacked(data, len(head), wire.MAX_DEPTH - 1))
+            if encode(value) != data:
+                raise _other_form(expected)
+            return value
+    return _decoded(data, expected)
+
+
+def _decoded(data: bytes, expected: type[Lattice] | None) -> Any:
+    """`decode` of whatever it may be."""
     if not isinstance(data, bytes):
         raise TypeError(f"a lattice value is decoded from bytes, and this is a {type(data).__name__}.")
     if data[:3] != MAGIC or len(data) < 4:
@@ -98,8 +118,12 @@ def decode(data: bytes, expected: type[Lattice] | None = None) -> Any:
         raise NewerEncoding(data[3], VERSION)
     cls, value = _parsed(wire.unpacked(data, 4), expected)
     if encode(value) != data:
-        raise BadEncoding(f"they are not the canonical form of {cls.tag}")
+        raise _other_form(cls)
     return value
+
+
+def _other_form(cls: type[Lattice]) -> BadEncoding:
+    return BadEncoding(f"they are not the canonical form of {cls.tag}")
 
 
 def _parsed(plain: Any, expected: type[Lattice] | None) -> tuple[type[Lattice], Lattice]:
@@ -108,8 +132,12 @@ def _parsed(plain: Any, expected: type[Lattice] | None) -> tuple[type[Lattice], 
     cls = type_of(plain[0])
     if expected is not None and cls is not expected:
         raise LatticeMismatch(expected.__name__, f"a stored {cls.__name__}")
+    return cls, _made(cls, plain[1])
+
+
+def _made(cls: type[Lattice], body: Any) -> Lattice:
     try:
-        return cls, cls.from_body(plain[1])
+        return cls.from_body(body)
     except BadEncoding:
         raise
     except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as e:

@@ -26,14 +26,14 @@ _PACK_SIGNED = [(limit, code, Struct(f">B{form[1]}").pack) for limit, code, form
 _NUMBERS[0xCB] = (_DOUBLE, 8)
 
 
-def packed(value: Any) -> bytes:
-    """The one form of a plain value.
+def packed(value: Any, depth: int = MAX_DEPTH) -> bytes:
+    """The one form of a plain value, of arrays inside arrays at most `depth`.
 
     Raises:
         OutsideDomain: it is nested too deeply.
     """
     out = bytearray()
-    _pack(value, out, MAX_DEPTH)
+    _pack(value, out, depth)
     return bytes(out)
 
 
@@ -114,13 +114,13 @@ def _pack_int(value: int, out: bytearray) -> None:
         out += data
 
 
-def unpacked(data: bytes, start: int = 0) -> Any:
-    """The plain value that `data` holds from `start` to its end.
+def unpacked(data: bytes, start: int = 0, depth: int = MAX_DEPTH) -> Any:
+    """The plain value that `data` holds from `start` to its end, of arrays inside arrays at most `depth`.
 
     Raises:
         BadEncoding: the bytes are cut off, go on after their end, or are of no form that `packed` writes.
     """
-    value, end = _unpack(data, start, MAX_DEPTH)
+    value, end = _unpack(data, start, depth)
     if end != len(data):
         raise BadEncoding(f"{len(data) - end} bytes follow its end")
     return value

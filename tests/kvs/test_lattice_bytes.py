@@ -20,6 +20,7 @@ from kvs.lattices import (
     LatticeMismatch,
     Max,
     NewerEncoding,
+    OutsideDomain,
     UnknownLattice,
     codec,
     decode,
@@ -112,6 +113,10 @@ def test_a_value_of_another_type_is_refused_by_name() -> None:
 def test_bytes_that_are_no_value_are_refused_in_words(data: bytes, error: type[KvsError], why: str) -> None:
     with pytest.raises(error, match=why):
         decode(data)
+    for tag, cls in codec.types().items():  # what is asked for is looked for first
+        if data.startswith(encode(cls.bottom())[:4] + b"\x92" + wire.packed(tag)):
+            with pytest.raises(error, match=why):
+                decode(data, cls)
 
 
 @few
@@ -121,8 +126,27 @@ def test_no_bytes_do_anything_but_be_refused(tail: bytes, tag: str) -> None:
         try:
             value = decode(data)
         except BadEncoding:
+            with pytest.raises(BadEncoding):
+                decode(data, codec.types()[tag])
             continue
-        assert value.encode() == data
+        assert value.encode() == data and (value.tag != tag or decode(data, type(value)) == value)
+
+
+def test_a_body_may_be_as_deep_by_itself_as_it_may_be_after_its_type() -> None:
+    body: tuple[Any, ...] = ()
+    for depth in range(1, wire.MAX_DEPTH + 1):  # of arrays
+        if depth < wire.MAX_DEPTH:
+            data = wire.packed(("max", body))
+            assert data == wire.packed(("max", None))[:-1] + wire.packed(body, wire.MAX_DEPTH - 1)
+            assert wire.unpacked(data, 5, wire.MAX_DEPTH - 1) == body
+        else:
+            with pytest.raises(OutsideDomain, match="deeper than"):
+                wire.packed(("max", body))
+            with pytest.raises(OutsideDomain, match="deeper than"):
+                wire.packed(body, wire.MAX_DEPTH - 1)
+            with pytest.raises(BadEncoding, match="deeper than"):
+                wire.unpacked(wire.packed(body), 0, wire.MAX_DEPTH - 1)
+        body = (body,)
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
