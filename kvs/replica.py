@@ -85,6 +85,8 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
         self._index: dict[bytes, tuple[Sibling[int], ...]] = {}
         self._shown: dict[bytes, tuple[Version, ...]] = {}
         self._outdated: dict[bytes, tuple[Version, ...]] = {}
+        self._kept: dict[bytes, int] = {}
+        """Bytes that the versions of a key were counted with when they were kept last."""
         self._shown_nbytes = 0
         self._vector = VersionVector()
         self._needed = VersionVector()
@@ -170,17 +172,16 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
             if self._unreadable and not siblings:
                 self._refuse_unreadable(min(self._unreadable))
             before = self._outdated.pop(key, _EMPTY)
-            known = {version.dot: version for version in before} if before else None
+            known = {version[0]: version for version in before} if before else None
             versions, is_small = [], True
-            for sibling in siblings:
-                dot = sibling.dot
+            for dot, context, hlc, _ in siblings:
                 version = known.get(dot) if known else None
                 if version is None:
                     row = self._authentic(dot, self._row(key, dot))
                     if row.kind == DELETED:
                         continue
                     is_small = is_small and row.kind != SPILLED
-                    version = Version(dot, sibling.context, sibling.hlc, self._value(row))
+                    version = Version(dot, context, hlc, self._value(row))
                 versions.append(version)
             found = tuple(versions)
             if found and is_small:
@@ -189,13 +190,15 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
 
     def _keep(self, key: bytes, versions: tuple[Version, ...]) -> None:
         """For the next read. Who joins a write of the key drops it before the lock is free, so a cut stays one."""
-        for version in versions:
-            self._shown_nbytes += len(version.value.payload) + _SHOWN_COST
+        nbytes = _SHOWN_COST * len(versions)
+        for _, _, _, value in versions:
+            nbytes += len(value[0])
+        self._shown_nbytes += nbytes - self._kept.get(key, 0)
         if self._shown_nbytes > _SHOWN_NBYTES:
-            self._shown.clear()
-            self._outdated.clear()
-            self._shown_nbytes = 0
-        self._shown[key] = versions
+            for kept in (self._shown, self._outdated, self._kept):
+                kept.clear()
+            self._shown_nbytes = nbytes
+        self._shown[key], self._kept[key] = versions, nbytes
 
     def keys(self, prefix: bytes = b"") -> list[bytes]:
         """Keys that are written and not deleted, sorted; damaged ones, which `get` refuses, are among them."""

@@ -49,6 +49,24 @@ def test_refresh_says_which_keys_changed_and_nothing_twice(space: kvs.Space) -> 
         assert values(here) == {b"a": b"1", b"b": b"2"}
 
 
+def test_what_is_read_again_and_again_does_not_push_out_what_else_was_read(
+    space: kvs.Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each read of a changed key was counted with all its versions anew, until nothing that was shown was left."""
+    monkeypatch.setattr("kvs.replica._SHOWN_NBYTES", 20_000)
+    with space.replica() as writer, space.reader() as reader:
+        writer.publish({b"a": Value(b"1"), b"b": Value(b"b" * 100)})
+        reader.refresh()
+        shown = reader.get(b"b")
+        for n in range(100):
+            writer.publish({b"a": Value(b"%d" % n)})
+            reader.refresh()
+            assert reader.get(b"a")[0].value.payload == b"%d" % n and reader.get(b"b") is shown
+        writer.publish({b"c": Value(b"c" * 19_000)})
+        reader.refresh()
+        assert reader.get(b"c") and reader.get(b"b") is not shown and reader.get(b"b") == shown
+
+
 def test_concurrent_writes_are_both_kept_and_all_replicas_show_one_winner(space: kvs.Space) -> None:
     with space.replica() as a, space.replica() as b, space.reader() as reader:
         a.publish({b"x": Value(b"from a")})
