@@ -209,19 +209,17 @@ class Joining(Unread):
         """Take in the authentic of `commits`; for each mark of a key the newest that wrote it, and all of them."""
         newest: dict[bytes, int] = {}
         good: dict[int, CommitRow] = {}
-        known, is_authentic, size = self._commits, records.is_authentic_commit, seal.MARK_SIZE
+        known, size = self._commits, seal.MARK_SIZE
         last, top = None, 0
-        for row in commits:
-            if is_authentic(self._key, lane, row):
-                n, hlc, context, _, marks, _ = last = row
-                good[n] = row
-                known[lane, n] = (hlc, context)
-                top = hlc if hlc > top else top
-                if len(marks) == size:
-                    newest[marks] = n
-                    continue
-                for at in range(0, len(marks), size):
-                    newest[marks[at : at + size]] = n
+        for last in records.authentic_commits(self._key, lane, commits):
+            n, hlc, context, _, marks, _ = last
+            good[n] = last
+            known[lane, n] = (hlc, context)
+            top = hlc if hlc > top else top
+            if len(marks) == size:
+                newest[marks] = n
+            else:
+                newest.update(dict.fromkeys(records.split_marks(marks), n))
         if last is not None:
             self._clock.see(top)
             self._needed = self._needed.join(_vector(last.context))  # which holds all earlier ones

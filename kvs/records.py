@@ -47,8 +47,9 @@ def refuse_newer(what: str, kind: int) -> None:
 def entry_mac(key: bytes, dot: Dot, hlc: int, context: bytes, row: EntryRow) -> bytes:
     name, _, kind, payload, blobs, _ = row
     hasher = seal.begun(key).copy()
+    head = b"e%d.%d.%d.%d" % (*dot, hlc, kind)
     hasher.update(b"".join((
-        _entry_head(dot, hlc, context, kind),
+        _SIZE(len(head)), head, _SIZE(len(context)), context,
         _SIZE(len(name)), name, _SIZE(len(payload)), payload, _SIZE(len(blobs)), blobs,
     )))  # fmt: skip
     return hasher.digest()
@@ -77,10 +78,14 @@ def _entry_head(dot: Dot, hlc: int, context: bytes, kind: int) -> bytes:
 
 def commit_mac(key: bytes, lane: int, row: CommitRow) -> bytes:
     n, hlc, context, _, marks, _ = row
-    head = b"c%d.%d.%d" % (lane, n, hlc)
     hasher = seal.begun(key).copy()
-    hasher.update(b"".join((_SIZE(len(head)), head, _SIZE(len(context)), context, _SIZE(len(marks)), marks)))
+    hasher.update(_said(b"c%d.%d.%d" % (lane, n, hlc), context, marks))
     return hasher.digest()
+
+
+def _said(head: bytes, context: bytes, marks: bytes) -> bytes:
+    """What the code of a commit is made of."""
+    return b"".join((_SIZE(len(head)), head, _SIZE(len(context)), context, _SIZE(len(marks)), marks))
 
 
 def note_mac(key: bytes, lane: int, row: CommitRow) -> bytes:
@@ -98,12 +103,23 @@ def sealed(key: bytes, lane: int, row: CommitRow) -> CommitRow:
 
 def is_authentic_commit(key: bytes, lane: int, row: CommitRow) -> bool:
     """Whether it was written by who holds the key, but for its note. A damaged row may hold anything of any type."""
-    n, hlc, context, _, marks, mac = row
-    if type(n) is not int or type(hlc) is not int:
-        return False
-    if type(context) is not bytes or type(marks) is not bytes or type(mac) is not bytes:
-        return False
-    return seal.same(mac[:MAC_SIZE], commit_mac(key, lane, row))
+    return bool(authentic_commits(key, lane, [row]))
+
+
+def authentic_commits(key: bytes, lane: int, rows: Iterable[CommitRow]) -> list[CommitRow]:
+    """Those of a lane that were written by who holds the key, but for their notes."""
+    begun, good = seal.begun(key).copy, []
+    for row in rows:
+        n, hlc, context, _, marks, mac = row
+        if type(n) is not int or type(hlc) is not int:
+            continue
+        if type(context) is not bytes or type(marks) is not bytes or type(mac) is not bytes:
+            continue
+        hasher = begun()
+        hasher.update(_said(b"c%d.%d.%d" % (lane, n, hlc), context, marks))
+        if seal.same(mac[:MAC_SIZE], hasher.digest()):
+            good.append(row)
+    return good
 
 
 def has_authentic_note(key: bytes, lane: int, row: CommitRow) -> bool:

@@ -55,13 +55,14 @@ def with_write(known: tuple[Sibling[T], ...], write: Sibling[T]) -> tuple[Siblin
     """`surviving` of `known`, which survived before, and one write more. O(n)."""
     dot, context, hlc, _ = write
     (replica, counter), seen = dot, context._counts.get
-    left = [w for w in known if w[0][1] > seen(w[0][0], 0)]
-    if not left:
-        return (write,)
-    for w in left:
-        if counter <= w[1]._counts.get(replica, 0) or w[0] == dot:
-            return surviving((*known, write))
-    if hlc > left[0][2] or write.order > left[0].order:
+    left = []
+    for w in known:
+        (other, count), known_to_it, _, _ = w
+        if count > seen(other, 0):
+            if counter <= known_to_it._counts.get(replica, 0) or w[0] == dot:
+                return surviving((*known, write))
+            left.append(w)
+    if not left or hlc > left[0][2] or write.order > left[0].order:
         return (write, *left)
     return tuple(sorted((*left, write), key=lambda w: w.order, reverse=True))
 

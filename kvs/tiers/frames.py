@@ -69,36 +69,45 @@ def frames(data: bytes, *, last: int = 0, base: int = 0, start: int = 0, with_su
     at, size = 0, len(data)
     while at < size:
         head = _head(data, at)
-        frame = None
         if head is not None:
             n, end = head
             if end > size:
                 return
-            frame = None if with_sums else _plain(data, at, end, n, start)
         elif size - at < HEAD_SIZE and _may_begin(data[at:]):
             return
         else:
             end = _next_head(data, at + 1)
             following = _head(data, end)
             n = following[0] - 1 if following else max(last, base) + 1
-        if frame is None:
-            frame = _frame(data, at, end, n, start, is_sure=head is not None, with_sums=with_sums)
+        frame = _frame(data, at, end, n, start, is_sure=head is not None, with_sums=with_sums)
         if frame.n > last:  # else it lies between two commits of which none is missing
             yield frame
             last = frame.n
         at = end
 
 
-def _plain(data: bytes, at: int, end: int, n: int, start: int) -> Frame | None:
-    """The frame of these bytes, if all that it says agrees; what `_frame` gives without sums, in less time."""
-    found = _decoded(data[at + HEAD_SIZE : end - SUM_SIZE])
-    if found is None or found[0].n != n:
-        return None
-    commit, rows = found
-    for row in rows:
-        if row.n != n:
-            return None
-    return _FRAME((n, commit, {row.key: row for row in rows}, start + at, start + end, True))
+def plain_frames(data: bytes, last: int, start: int) -> tuple[list[Frame], int]:
+    """The first frames in `data`, as far as all that they say agrees, and where the rest begins: what `frames` gives
+    without sums, in less time."""
+    (decoder, error), found, at = _decoder(), list[Frame](), 0
+    while len(data) - at >= HEAD_SIZE:
+        mark, n, nbytes, crc = _HEAD.unpack_from(data, at)
+        end = at + HEAD_SIZE + nbytes + SUM_SIZE
+        if mark != MARK or end > len(data) or n <= last or crc != zlib.crc32(data[at : at + _START.size]):
+            break
+        try:
+            commit, rows = decoder.decode(data[at + HEAD_SIZE : end - SUM_SIZE])
+        except error:
+            break
+        by_key, numbers = {}, {commit[0]}
+        for row in rows:
+            by_key[row[0]] = row
+            numbers.add(row[1])
+        if numbers != {n}:
+            break
+        found.append(_FRAME((n, commit, by_key, start + at, start + end, True)))
+        last, at = n, end
+    return found, at
 
 
 def _frame(data: bytes, at: int, end: int, n: int, start: int, *, is_sure: bool, with_sums: bool) -> Frame:

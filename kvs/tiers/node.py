@@ -217,7 +217,7 @@ class LaneLog(Accounts, SingleRows):
         version, last = self._one("pragma data_version"), 0
         if self._joined[0] == version and n >= self._joined[1]:
             new = self._tail.after(n)
-            return [frame.commit for frame in new], _newest(_keys(new))
+            return [frame.commit for frame in new], _newest_of(new)
         with self.snapshot():
             last = self.last_folded()
             found = self.commits(n) if last > n or self._unfolded else [], self.newest_keys(n)
@@ -371,6 +371,11 @@ class LaneLog(Accounts, SingleRows):
 
 def _keys(frames: Iterable[Frame]) -> Keys:
     return [(key, frame.n, row.kind) for frame in frames for key, row in frame.rows.items()]
+
+
+def _newest_of(frames: Iterable[Frame]) -> Keys:
+    """The last of each key that they wrote; `_newest` of `_keys`, in less time."""
+    return list({key: (key, n, row[2]) for n, _, rows, _, _, _ in frames for key, row in rows.items()}.values())
 
 
 def _newest(rows: Keys) -> Keys:

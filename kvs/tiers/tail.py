@@ -17,11 +17,10 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Sequence
-from itertools import takewhile
 
 from kvs.errors import LaneLost, StoreUnusable
 from kvs.tiers.files import sync_folder
-from kvs.tiers.frames import Frame, frames, packed
+from kvs.tiers.frames import Frame, frames, packed, plain_frames
 from kvs.tiers.rows import CommitRow, EntryRow
 
 SUFFIX = "-tail"
@@ -76,7 +75,11 @@ class Tail:
 
     def after(self, n: int) -> list[Frame]:
         """The frames that were loaded, of commits after `n`."""
-        found = list(takewhile(lambda frame: frame.n > n, reversed(self.frames.values())))
+        found: list[Frame] = []
+        for frame in reversed(self.frames.values()):
+            if frame[0] <= n:
+                break
+            found.append(frame)
         found.reverse()
         return found
 
@@ -85,9 +88,12 @@ class Tail:
             return
         data = os.pread(self._fd, size - self._end, self._end)
         last, base = (next(reversed(self.frames)), 0) if self.frames else (0, self._base())
-        new = list(frames(data, last=last, base=base, start=self._end, with_sums=False))
+        new, at = plain_frames(data, last, self._end)
+        if at < len(data):
+            last = new[-1].n if new else last
+            new += frames(data[at:], last=last, base=base, start=self._end + at, with_sums=False)
         if new:
-            self.frames.update((frame.n, frame) for frame in new)
+            self.frames.update({frame[0]: frame for frame in new})
             self._end = new[-1].end
 
     def _open(self, flags: int) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import kvs
 from kvs import Value
 from kvs.tiers import node
-from kvs.tiers.frames import HEAD_SIZE, SUM_SIZE, frames, packed
+from kvs.tiers.frames import HEAD_SIZE, SUM_SIZE, frames, packed, plain_frames
 from kvs.tiers.node import CommitRow, EntryRow, LaneLog
 from tests.kvs.golden.make import SETTINGS
 from tests.kvs.support import DEADLINE_S, child, everything, kill, received, values
@@ -71,6 +71,20 @@ def test_a_flipped_bit_anywhere_costs_its_own_frame_at_most_and_keeps_its_number
             in_head, in_sum = bit // 8 - start < HEAD_SIZE, bit // 8 - start >= len(parts[victim]) - SUM_SIZE
             if in_head or in_sum:  # the body is as it was
                 assert (found[7 + victim].commit, list(found[7 + victim].rows.values())) == rows[victim]
+
+
+@given(rows=st.lists(commits(), min_size=1, max_size=4), data=st.data())
+def test_the_short_way_through_plain_frames_finds_what_the_long_one_does(
+    rows: list[tuple[CommitRow, list[EntryRow]]], data: st.DataObject
+) -> None:
+    whole = bytearray(b"".join(packed(*row) for row in numbered(rows, 7)))
+    if data.draw(st.booleans()):
+        whole[data.draw(st.integers(0, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    cut, last = data.draw(st.integers(0, len(whole))), data.draw(st.sampled_from([0, 6, 7]))
+    seen = bytes(whole[:cut])
+    plain, at = plain_frames(seen, last, 100)
+    rest = frames(seen[at:], last=plain[-1].n if plain else last, base=6, start=100 + at, with_sums=False)
+    assert [*plain, *rest] == list(frames(seen, last=last, base=6, start=100, with_sums=False))
 
 
 # -- one lane
