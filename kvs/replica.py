@@ -97,6 +97,8 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
         self._is_new = True
         self._unread: dict[int, KeyIndex] = {}
         self._found: set[bytes] = set()
+        self._looked_up: dict[Dot, EntryRow] = {}
+        """Rows of the key that was looked for last in lanes that are not read."""
         self._unsealed: dict[bytes, int] | None = {}
         self._sealed: Head | None = None
         self._is_placed = False
@@ -220,7 +222,9 @@ class Replica(Joining, Recalling, Syncing, Upkeep, Verbs):
         lane, n = dot
         if self._unreadable:
             self._refuse_unreadable(lane)
-        row = self._logs[lane].entry(key, n)
+        row = self._looked_up.get(dot)  # was found just now
+        if row is None or row.key != key:
+            row = self._logs[lane].entry(key, n)
         if row is None:
             raise NotAuthentic(f"key {key!r} of space {self._name!r} (commit {dot}, which is gone)")
         return row

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 READ_BY = "lambdakernel 0.1.0"
 """The first release that reads `FORMAT`: what an earlier one tells its user to install."""
 _NETWORK = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "glusterfs", "lustre", "afs", "gpfs")
+_ANY_NETWORK = re.compile(f" (?:{'|'.join(_NETWORK)})")
 _WRITE_REMEDY = "Choose a directory that you own (a setting names it), or give it back its permissions."
 
 
@@ -275,7 +277,7 @@ def _network(path: str) -> str:
         mounts = read("/proc/self/mounts").decode("utf-8", "surrogateescape")
     except OSError:
         return ""
-    if not any(f" {kind}" in mounts for kind in _NETWORK):  # as on most machines
+    if not _ANY_NETWORK.search(mounts):  # as on most machines
         return ""
     while not os.path.exists(path) and path != "/":
         path = os.path.dirname(path)

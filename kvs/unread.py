@@ -19,7 +19,7 @@ from kvs import key_index, seal
 from kvs.causal import Dot, Sibling, VersionVector
 from kvs.errors import KvsError, StoreDamaged
 from kvs.key_index import Head, KeyIndex
-from kvs.tiers.node import CommitRow, LaneLog, translated
+from kvs.tiers.node import CommitRow, EntryRow, LaneLog, translated
 
 if TYPE_CHECKING:
     import threading
@@ -56,6 +56,7 @@ class Unread:
     _needed: VersionVector
     _unread: dict[int, KeyIndex]
     _found: set[bytes]
+    _looked_up: dict[Dot, EntryRow]
     _unsealed: dict[bytes, int] | None
     _sealed: Head | None
 
@@ -100,6 +101,7 @@ class Unread:
 
     def _look_for(self, key: bytes) -> None:
         mark = seal.key_mark(key)
+        self._looked_up.clear()
         try:
             found = [self._sealed_write(lane, index, key, mark) for lane, index in self._unread.items()]
         except (_OtherThanSealedError, StoreDamaged):
@@ -114,19 +116,20 @@ class Unread:
         log, n = self._logs[lane], index.find(mark)
         if n and any(n <= sibling.context[lane] for sibling in self._index.get(key, _EMPTY)):
             return None  # replaced since: it may have been collected
-        there, kind = log.folded_write(key, index.head.last)
-        if there != n:
+        entry = log.folded_write(key, index.head.last)
+        if (entry.n if entry is not None else 0) != n:
             raise _OtherThanSealedError
-        if n == 0:
+        if entry is None:
             return None
         dot = Dot(lane, n)
+        self._looked_up[dot] = entry
         if dot not in self._commits:
             row = log.folded_commit(n)
             if row is None or not self._is_authentic(lane, row):
                 raise _OtherThanSealedError
             self._commits[lane, n] = (row.hlc, row.context)
         hlc, context = self._commits[dot]
-        return Sibling(dot, VersionVector.from_bytes(context), hlc, kind)
+        return Sibling(dot, VersionVector.from_bytes(context), hlc, entry.kind)
 
     def _read_all(self) -> None:
         """Join what is counted as joined, and was not read.
@@ -146,12 +149,14 @@ class Unread:
                     self._leave_out(lane, e)
                 index.close()
             self._found.clear()
+            self._looked_up.clear()
 
     def _close_unread(self) -> None:
         for index in self._unread.values():
             index.close()
         self._unread.clear()
         self._found.clear()
+        self._looked_up.clear()
 
     def _remember(self, marks: dict[bytes, int], *, is_whole: bool) -> None:
         """What this lane has that is not sealed, as it was found; with damage in it, it is sealed no more."""

@@ -95,9 +95,9 @@ class ColdLanes:
 
     def _is_replaced(self, log: LaneLog, lane: int, key: bytes, n: int, end: int) -> bool:
         """Whether a later commit of the lane, up to `end`, wrote the key, and is here whole."""
-        later, _ = log.folded_write(key, end)
-        row, commit = log.entry(key, later), log.folded_commit(later)
-        if later <= n or row is None or commit is None:
+        row = log.folded_write(key, end)
+        commit = log.folded_commit(row.n) if row is not None else None
+        if row is None or commit is None or row.n <= n:
             return False
         return records.is_authentic_commit(self._key, lane, commit) and records.is_authentic_entry(
             self._key, lane, commit, row

@@ -218,18 +218,24 @@ class LaneLog(Accounts, SingleRows):
         if self._joined[0] == version and n >= self._joined[1]:
             new = self._tail.after(n)
             return [frame.commit for frame in new], _newest_of(new)
-        with self.snapshot():
-            last = self.last_folded()
-            found = self.commits(n) if last > n or self._unfolded else [], self.newest_keys(n)
+        if self._tail.frames or self.last_folded() > n or self._rows_after(n):
+            with self.snapshot():
+                last = self.last_folded()
+                found = self.commits(n) if last > n or self._unfolded else [], self.newest_keys(n)
+        else:  # nothing, for less; a commit that comes in between is news
+            last, found = n, ([], [])
         self._joined = version, last
         return found
 
     def newest_keys(self, since: int) -> Keys:
         """Each key that a commit after `since` wrote, with the newest such commit and the kind of its row."""
         with self._steady() as unfolded:
-            rows = self._all("select key, n, kind from entries where n > ? order by n", since or _LEAST)
-            good = [row for row in rows if isinstance(row[0], bytes) and isinstance(row[1], int)]
-            return _newest([*good, *_keys(frame for frame in unfolded if frame.n > since)])
+            return _newest([*self._rows_after(since), *_keys(frame for frame in unfolded if frame.n > since)])
+
+    def _rows_after(self, since: int) -> Keys:
+        """The keys, commits and kinds of the rows in the database of commits after `since`, as far as they are such."""
+        rows = self._all("select key, n, kind from entries where n > ? order by n", since or _LEAST)
+        return [row for row in rows if isinstance(row[0], bytes) and isinstance(row[1], int)]
 
     def commits(self, since: int = 0) -> list[CommitRow]:
         """Commits after `since`, oldest first."""

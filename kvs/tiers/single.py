@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kvs.tiers.database import COMMIT_COLUMNS
-from kvs.tiers.rows import CommitRow
+from kvs.tiers.database import COMMIT_COLUMNS, ENTRY_COLUMNS
+from kvs.tiers.rows import CommitRow, EntryRow
 
 
 class SingleRows:
@@ -19,10 +19,11 @@ class SingleRows:
         rows = self._all(f"select {COMMIT_COLUMNS} from commits where n = ?", n)
         return CommitRow(*rows[0]) if rows else None
 
-    def folded_write(self, key: bytes, until: int) -> tuple[int, int]:
-        """The newest commit up to `until` that has a row of `key`, and the kind of that; (0, 0) if there is none."""
-        rows = self._all("select n, kind from entries where key = ? and n <= ? order by n desc limit 1", key, until)
-        return rows[0] if rows else (0, 0)
+    def folded_write(self, key: bytes, until: int) -> EntryRow | None:
+        """The row of `key` of the newest commit up to `until` that has one; None if there is none."""
+        sql = f"select {ENTRY_COLUMNS} from entries where key = ? and n <= ? order by n desc limit 1"
+        rows = self._all(sql, key, until)
+        return EntryRow(*rows[0]) if rows else None
 
     def folded_commits(self, since: int, until: int) -> list[CommitRow]:
         """Those after `since` up to `until`, oldest first."""
