@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
+from collections.abc import Collection
 
 import msgspec
 
@@ -36,6 +38,20 @@ def most_at_once() -> int:
     return max(1, (limit - len(os.listdir("/proc/self/fd")) - _SPARE) // _DESCRIPTORS)
 
 
+def has_room(live: Collection[Running], *, limit: int, is_born: bool, now: float) -> bool:
+    """Whether one more task may run beside those that are `live`, at most `limit` of them; `is_born`: in a process that
+    must be made first."""
+    at_work = sum(task.outcome is None or task.is_free for task in live)
+    if not is_born:
+        return at_work < limit
+    if len(live) - at_work >= AT_LEAVE:
+        return False
+    if at_work < min(limit, AT_BIRTH):
+        return True
+    births = sum(not task.has_begun and task.asked > now - BIRTH_S for task in live)
+    return at_work < limit and births < AT_BIRTH
+
+
 class Limits(msgspec.Struct, frozen=True):
     """Of one fan-out; None: no limit."""
 
@@ -44,6 +60,10 @@ class Limits(msgspec.Struct, frozen=True):
     memory_nbytes: int | None = None
     retries: int = 0
     retry_errors: bool = False
+
+    def time_is_up(self, began: float) -> float:
+        """For a task that began then; inf: never."""
+        return math.inf if self.timeout_s is None else began + self.timeout_s
 
 
 class Waiting(msgspec.Struct):
@@ -68,6 +88,11 @@ class Attempts:
         """At the task, until now."""
         return self._made[index]
 
+    @property
+    def are_waiting(self) -> bool:
+        """Whether a task waits for its turn."""
+        return bool(self._again) or self._next < len(self._made)
+
     def next(self) -> Waiting | None:
         """The task whose turn it is."""
         if self._again:
@@ -81,17 +106,18 @@ class Attempts:
         """The task is tried once more."""
         self._again.append(Waiting(index, output))
 
-    def skip(self, index: int) -> None:
-        """One that cannot be made counts, too."""
+    def count(self, index: int) -> int:
+        """One more, even if it cannot be made; its number."""
         self._made[index] += 1
+        return self._made[index]
 
     def begin(
         self, waiting: Waiting, executor: Executor, job: int, item: int, *, now: float, is_guarded: bool
     ) -> Running:
         """Ask for the process of the next attempt. `job` and `item` stay the caller's; its descriptors do not block."""
-        self._made[waiting.index] += 1
+        attempt = self.count(waiting.index)
         self._ids += 1
-        id, attempt = self._ids, self._made[waiting.index]
+        id = self._ids
         ours, theirs = wire.pair()
         out, out_end = os.pipe2(os.O_CLOEXEC)
         err, err_end = os.pipe2(os.O_CLOEXEC)

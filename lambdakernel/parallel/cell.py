@@ -20,7 +20,7 @@ import msgspec
 
 from lambdakernel.errors import NoWorker, ValueDamaged
 from lambdakernel.executors.base import Executor
-from lambdakernel.parallel import values
+from lambdakernel.parallel import handover, values
 from lambdakernel.parallel.again import Again, effect_of_source
 from lambdakernel.parallel.analysis import Body, Collect, Final, analyse, collects, is_silent, notebook_syntax
 from lambdakernel.parallel.attempts import Limits
@@ -34,6 +34,7 @@ from lambdakernel.parallel.plain_lattices import joins_that_stay
 from lambdakernel.parallel.progress import Bar, Bundle, Progress
 from lambdakernel.parallel.results import Lost, Outcome, ParallelError, Raised, Returned, TaskFailed, failed
 from lambdakernel.parallel.shares import Shares
+from lambdakernel.parallel.stays import is_passive
 
 
 class Where(msgspec.Struct, frozen=True):
@@ -281,6 +282,7 @@ def _job(where: Where, begun: Begun, moment: str) -> Job:
         moment=moment,
         is_whole=prepared.is_whole,
         shows_value=(prepared.is_whole or not prepared.header.names) and not is_silent(prepared.source),
+        most_items=handover.MOST_ITEMS if len(begun.items) > 1 and is_passive([*begun.items]) else 1,
     )
 
 

@@ -1,4 +1,4 @@
-"""Runs the tasks of one fan-out over an executor: each a worker of its own, at most so many at a time.
+"""Runs the tasks of one fan-out over an executor: each in a process, at most so many at a time.
 
 Theory of operation
 - A task is born with five descriptors: its line to us, the job (one parcel for all tasks), its item (a parcel), and
@@ -8,6 +8,8 @@ Theory of operation
   for the clock of the progress bar and the memory of tasks, and when a task's time is up.
 - A task says how its body went in one datagram, with the results in a parcel beside it. It is over when the executor
   says that its process is gone; what it said and printed until then is read first. One that said nothing is Lost.
+- A process that is as it was born says that too (`further`): then its task is over, and the next task that waits is
+  given to it (`handover`) in place of a birth. Second attempts beside a first have processes of their own.
 - A lost task is tried again as often as the limits allow, once its process is surely gone. What the lost attempt
   printed is kept, and marked.
 - A task that is late (`stragglers`) has a second attempt beside the first, where it may (`again`). The first result is
@@ -20,28 +22,23 @@ from __future__ import annotations
 
 import math
 import os
-import select
 import signal
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
-
-import msgspec
 
 from lambdakernel.executors import wire
 from lambdakernel.executors.base import Event, Executor, ExecutorLost, Exited, Refused, Started
 from lambdakernel.parallel.again import NEVER, Again
 from lambdakernel.parallel.attempts import (
-    AT_BIRTH,
-    AT_LEAVE,
-    BIRTH_S,
     START_DEADLINE_S,
     Attempts,
     Limits,
     Waiting,
+    has_room,
     most_at_once,
 )
+from lambdakernel.parallel.handover import Free, hand_over
 from lambdakernel.parallel.joins import Joins
 from lambdakernel.parallel.memory import size
 from lambdakernel.parallel.output import Grouped
@@ -49,6 +46,8 @@ from lambdakernel.parallel.progress import Progress
 from lambdakernel.parallel.results import Lost, Outcome, Raised, Returned
 from lambdakernel.parallel.running import Running, kill
 from lambdakernel.parallel.stragglers import Stragglers
+from lambdakernel.parallel.tally import Tally
+from lambdakernel.parallel.waited import Waited
 
 TICK_S = 1.0
 """Seconds after which the loop wakes without news, for the elapsed time on the display."""
@@ -91,31 +90,22 @@ class FanOut:
         self.joins = Joins()
         """What tasks join into live lattices."""
         self._clock = clock
-        self._began = clock()
-        self._looked = self._began
+        self._looked = clock()
         self._attempts = Attempts(total)
         self._most = min(limits.workers, most_at_once())
         self._stragglers = Stragglers(total)
         self._live: dict[int, Running] = {}
+        self._free = Free()
         self._unwanted: set[int] = set()
         """Attempts that were dropped before their process was there."""
-        self._of_fd: dict[int, Running] = {}
-        self._outcomes: list[Outcome | None] = [None] * total
-        self._progress = Progress(total, price=price)
-        self._poller = select.poll()
-        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._bell_lock = threading.Lock()
+        self._tally = Tally(total, price, clock)
+        self._waited = Waited(executor.fileno())
         self._stopping = False
 
     @property
     def progress(self) -> Progress:
         """Where things stand now."""
-        return msgspec.structs.replace(
-            self._progress,
-            running=len({task.index for task in self._live.values() if task.outcome is None}),
-            elapsed_s=self._clock() - self._began,
-            memory_nbytes=sum(task.taken_nbytes for task in self._live.values()),
-        )
+        return self._tally.progress(self._live.values())
 
     def run(self) -> list[Outcome]:
         """The outcome of every task, in order. Call once.
@@ -124,14 +114,12 @@ class FanOut:
             KeyboardInterrupt: the user stopped it; all tasks are ended, and so within a second.
             Stopped: `stop` was called; the same.
         """
-        self._poller.register(self._executor.fileno(), select.POLLIN)
-        self._poller.register(self._bell, select.POLLIN)
         try:
-            while self._progress.done < self._progress.total:
+            while not self._tally.is_over:
                 self._start_some()
                 self._start_again()
                 self._watch(self.progress)
-                for fd, _ in self._poller.poll(self._patience_ms()):
+                for fd in self._waited.ready(self._patience_ms()):
                     self._on_ready(fd)
                 self.joins.relay()
                 if self._stopping:
@@ -139,26 +127,22 @@ class FanOut:
                 self._on_time()
         finally:
             self._close()
-        return [outcome for outcome in self._outcomes if outcome is not None]
+        return self._tally.outcomes()
 
     def stop(self) -> None:
         """End it soon; from any thread, while `run` runs or before."""
         self._stopping = True
-        with self._bell_lock:
-            if self._bell >= 0:
-                os.eventfd_write(self._bell, 1)
+        self._waited.ring()
 
     def _close(self) -> None:
         for task in self._live.values():
             task.look()
-            self._add_cost(task, task.now.resident)
+            self._tally.took(task, task.now.resident)
         self._executor.close(CLOSE_DEADLINE_S)
-        for task in self._live.values():
+        for task in [*self._live.values(), *self._free.take_all()]:
             task.close()
-        with self._bell_lock:
-            os.close(self._bell)
-            self._bell = -1
-        self._progress = msgspec.structs.replace(self.progress, stopped=self._progress.done < self._progress.total)
+        self._waited.close()
+        self._tally.close(self._live.values())
         self._live.clear()
         self._grouped.close()
 
@@ -167,52 +151,64 @@ class FanOut:
     def _start_some(self) -> None:
         while self._has_room() and (task := self._attempts.next()) is not None:
             self._start_with_item(task)
+        if not self._attempts.are_waiting:
+            self._waited.let_go(*self._free.take_all())  # they end, then
 
     def _start_again(self) -> None:
         """Second attempts at tasks that are late, while workers are idle."""
-        if not self._has_room() or self._stragglers.limit_s == math.inf:
+        if not self._has_room(beside=True) or self._stragglers.limit_s == math.inf:
             return
         alone = [t for t in self._live.values() if self._attempts.made(t.index) == 1 and not t.ended_for]
         for index in self._stragglers.late(((task.index, task.began) for task in alone), self._clock()):
-            if self._has_room() and self._again.is_allowed:
-                self._progress = msgspec.structs.replace(self._progress, twice=self._progress.twice + 1)
+            if self._has_room(beside=True) and self._again.is_allowed:
+                self._tally.ran_twice()
                 self._start_with_item(Waiting(index, is_beside=True))
 
-    def _has_room(self) -> bool:
+    def _has_room(self, *, beside: bool = False) -> bool:
+        """For a task, which is born in any case if it is one `beside` another."""
         limit = self._most if self._share is None else min(self._most, self._share())
-        at_work = sum(task.outcome is None for task in self._live.values())
-        if len(self._live) - at_work >= AT_LEAVE:
-            return False
-        if at_work < min(limit, AT_BIRTH):
-            return True
-        lately = self._clock() - BIRTH_S
-        births = sum(not task.has_begun and task.asked > lately for task in self._live.values())
-        return at_work < limit and births < AT_BIRTH
+        is_born = beside or not len(self._free)
+        return has_room(self._live.values(), limit=limit, is_born=is_born, now=self._clock())
 
     def _start_with_item(self, task: Waiting) -> None:
         try:
             item = self._item(task.index)
         except Exception as e:  # the user's own __reduce__ may raise anything; it is this task's failure
             if task.is_beside:
-                self._attempts.skip(task.index)  # the first attempt goes on, and nothing beside it is tried again
+                self._attempts.count(task.index)  # the first attempt goes on, and nothing beside it is tried again
                 return
-            self._record(task.index, Raised(type(e).__name__, f"the item cannot be sent to its task: {e}", ""))
+            self._tally.record(task.index, Raised(type(e).__name__, f"the item cannot be sent to its task: {e}", ""))
             self._grouped.ended(task.index, task.output)
             return
         try:
-            self._start(task, item)
+            if task.is_beside or not self._hand_over(task, item):
+                self._start(task, item)
         finally:
             os.close(item)
 
+    def _hand_over(self, waiting: Waiting, item: int) -> bool:
+        """Give the task to a process that is free; False if there is none."""
+        while len(self._free):
+            process, attempt, now = self._free.take(), self._attempts.made(waiting.index) + 1, self._clock()
+            try:
+                task = hand_over(process, waiting, attempt, item, now=now, deadline=self._limits.time_is_up(now))
+            except (wire.PeerGone, BlockingIOError):
+                self._waited.let_go(process)
+                continue
+            self._attempts.count(waiting.index)
+            self._enter(task)
+            return True
+        return False
+
     def _start(self, waiting: Waiting, item: int) -> None:
-        is_guarded = waiting.is_beside and self._again.is_guarded
-        task = self._attempts.begin(waiting, self._executor, self._job, item, now=self._clock(), is_guarded=is_guarded)
+        guarded, now = waiting.is_beside and self._again.is_guarded, self._clock()
+        self._enter(self._attempts.begin(waiting, self._executor, self._job, item, now=now, is_guarded=guarded))
+
+    def _enter(self, task: Running) -> None:
         task.joins = partial(self.joins.hear, task.id)
         self.joins.begin(task.id, task.end)
         self._live[task.id] = task
-        for fd in (task.end.fileno(), *task.pipes):
-            self._of_fd[fd] = task
-            self._poller.register(fd, select.POLLIN)
+        self._waited.add(task)
 
     # -- what happens
 
@@ -220,11 +216,11 @@ class FanOut:
         if fd == self._executor.fileno():
             for event in self._executor.events():
                 self._on_event(event)
-        elif (task := self._of_fd.get(fd)) is None:
+        elif (task := self._waited.task_of(fd)) is None:
             return  # its task ended in this same round, or this is the bell
         elif fd in task.pipes:
             task.read(fd)
-            self._sweep(task)
+            self._waited.sweep(task)
         else:
             self._hear(task)
 
@@ -238,24 +234,36 @@ class FanOut:
                 self._over(self._live[int(id)], Lost(f"could not be started: {reason}"))
             case Exited(id=id) if int(id) in self._live:
                 self._on_exited(self._live[int(id)], event)
+            case Exited(id=id) if (process := self._free.pop(int(id))) is not None:
+                self._waited.let_go(process)
             case ExecutorLost(reason):
                 self._on_executor_lost(reason)
 
     def _on_started(self, task: Running, pid: int) -> None:
-        limit = self._limits.timeout_s
         task.began = self._clock()
-        task.deadline = math.inf if limit is None else task.began + limit
+        task.deadline = self._limits.time_is_up(task.began)
         try:
             task.born_as(pid)
         except ProcessLookupError:
             task.deadline = self._clock() + KILL_DEADLINE_S
+            return
+        if task.is_free:  # it said so before this was told
+            self._on_free(task)
+
+    def _on_free(self, task: Running) -> None:
+        """The task is over, and its process takes another."""
+        self._count(task, task.peak_nbytes)
+        self._over(task, Lost("said nothing"))
+
+    def _count(self, task: Running, peak_nbytes: int) -> None:
+        self._tally.held(max(task.taken_nbytes, peak_nbytes - task.born.resident))
+        self._tally.took(task, peak_nbytes)
 
     def _on_exited(self, task: Running, exited: Exited) -> None:
-        self._hear(task)
+        self._listen(task)
         task.drain()
-        taken = max(task.taken_nbytes, exited.peak_nbytes - task.born.resident)
-        self._progress = msgspec.structs.replace(self._progress, peak_nbytes=max(taken, self._progress.peak_nbytes))
-        self._add_cost(task, exited.peak_nbytes)
+        task.is_free = False
+        self._count(task, exited.peak_nbytes)
         self._over(task, Lost(task.ended_for or exited.reason() + self._hint(exited)))
 
     def _hint(self, exited: Exited) -> str:
@@ -270,7 +278,7 @@ class FanOut:
             if task.id in self._live:
                 self._end(task, Lost(f"ended with the process that starts tasks: {reason}"))
         while (waiting := self._attempts.next()) is not None:
-            self._record(waiting.index, Lost(f"could not be started: {reason}. Run the cell again"))
+            self._tally.record(waiting.index, Lost(f"could not be started: {reason}. Run the cell again"))
             self._grouped.ended(waiting.index, waiting.output)
 
     def _on_time(self) -> None:
@@ -309,23 +317,19 @@ class FanOut:
     # -- from a task
 
     def _hear(self, task: Running) -> None:
+        if self._listen(task) and task.is_free and task.watch is not None:
+            self._on_free(task)
+
+    def _listen(self, task: Running) -> bool:
+        """Take in what it has said; whether it is there to say more."""
         try:
             task.hear()
+            return True
         except wire.PeerGone:
-            self._drop(task.end.fileno())
-        self._sweep(task)
-
-    def _sweep(self, task: Running) -> None:
-        """Close the pipes that ended."""
-        for fd in task.ended_pipes:
-            self._drop(fd)
-            del task.pipes[fd]
-            os.close(fd)
-        task.ended_pipes.clear()
-
-    def _drop(self, fd: int) -> None:
-        if self._of_fd.pop(fd, None) is not None:
-            self._poller.unregister(fd)
+            self._waited.drop(task.end.fileno())
+            return False
+        finally:
+            self._waited.sweep(task)
 
     def _over(self, task: Running, otherwise: Lost) -> None:
         """The process of the task is surely gone: try again, or end it."""
@@ -336,7 +340,7 @@ class FanOut:
         self._forget(task)
         task.output.mark(f"attempt {task.attempt} of task {task.index} {_how(outcome)}; it runs again")
         self._attempts.again(task.index, task.output)
-        self._progress = msgspec.structs.replace(self._progress, retried=self._progress.retried + 1)
+        self._tally.retried()
 
     def _is_lost(self, outcome: Outcome) -> bool:
         """Whether another attempt may do better."""
@@ -360,7 +364,7 @@ class FanOut:
             self._stragglers.ended(self._clock() - task.began)
         if (made := self._attempts.made(task.index)) > 1 and isinstance(outcome, Lost):
             outcome = Lost(f"{outcome.reason} (attempt {made} of {max(made, self._limits.retries + 1)})")
-        self._record(task.index, outcome)
+        self._tally.record(task.index, outcome)
         self._grouped.ended(task.index, task.output)
 
     def _dismiss(self, task: Running) -> None:
@@ -369,27 +373,17 @@ class FanOut:
             self._unwanted.add(task.id)
         else:
             task.look()
-            self._add_cost(task, task.now.resident)
+            self._tally.took(task, task.now.resident)
             task.kill("another attempt was first")
         self._forget(task)
 
     def _forget(self, task: Running) -> None:
         del self._live[task.id]
         self.joins.end(task.id)
-        for fd in (task.end.fileno(), *task.pipes):
-            self._drop(fd)
-        task.close()
-
-    def _add_cost(self, task: Running, nbytes: int) -> None:
-        cost = self._progress.cost.plus(task.cpu_s, max(0.0, self._clock() - task.began), nbytes)
-        self._progress = msgspec.structs.replace(self._progress, cost=cost)
-
-    def _record(self, index: int, outcome: Outcome) -> None:
-        self._outcomes[index] = outcome
-        is_failure = not isinstance(outcome, Returned)
-        self._progress = msgspec.structs.replace(
-            self._progress, done=self._progress.done + 1, failed=self._progress.failed + is_failure
-        )
+        if task.is_free and task.watch is not None and not task.ended_for:
+            self._free.keep(task)
+        else:
+            self._waited.let_go(task)
 
 
 def _how(outcome: Outcome) -> str:

@@ -42,6 +42,8 @@ class Job(NamedTuple):
     """The body is a whole cell: each of `finals` that it has assigned is collected, with its name."""
     shows_value: bool = False
     """The value of the body's last expression is displayed: nothing collects it."""
+    most_items: int = 1
+    """Items that one process takes, if it stays what it was."""
 
     def collects(self) -> tuple[Collect, ...]:
         return tuple(Final(n) if n in self.finals else LastValue(n) for n in self.names)

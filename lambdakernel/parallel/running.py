@@ -59,6 +59,12 @@ class Running(msgspec.Struct):
     """When its process was there."""
     cpu_s: float = 0.0
     """Seconds of processors that it has taken, as it said, or when it was last looked at."""
+    cpu_before_s: float = 0.0
+    """Those that its process had taken before it, for other tasks."""
+    is_free: bool = False
+    """It is over, and its process waits for another task."""
+    peak_nbytes: int = 0
+    """The most memory that its process has held, then."""
     ended_for: str = ""
     """Why we ended it."""
     ended_pipes: set[int] = msgspec.field(default_factory=set)
@@ -83,7 +89,8 @@ class Running(msgspec.Struct):
     def look(self) -> None:
         """See how much memory it holds, and what it has computed."""
         if self.pid:
-            self.now, self.cpu_s = held(self.pid), max(self.cpu_s, cpu_seconds(self.pid))
+            self.now = held(self.pid)
+            self.cpu_s = max(self.cpu_s, cpu_seconds(self.pid) - self.cpu_before_s)
 
     def close(self) -> None:
         self.end.close()
@@ -154,12 +161,12 @@ class Running(msgspec.Struct):
                 self.refused = self.joins(message, fds) or self.refused
             case {"said": "gives up", "what": what}:
                 self.ended_for = f"gave up its second attempt, which was about to act outside ({what})"
-            case {"said": _, "cpu_s": float(cpu_s)} if self.refused:
-                self.cpu_s = cpu_s
-                self.outcome = Raised("BadJoins", self.refused, "")
-            case {"said": said, "cpu_s": float(cpu_s)}:
-                self.cpu_s = cpu_s
-                self.outcome = _outcome(str(said), fds)
+            case {"said": said, "cpu_s": float(cpu_s), **more}:
+                self.cpu_s = cpu_s - self.cpu_before_s
+                self.outcome = Raised("BadJoins", self.refused, "") if self.refused else _outcome(str(said), fds)
+                if "peak" in more:
+                    self.drain()  # what the next task prints is not its
+                    self.is_free, self.peak_nbytes = True, int(str(more["peak"]))
 
     def _answer(self) -> None:
         """It waits for this before it prints more, so that the order of what it shows is known."""

@@ -1,9 +1,9 @@
-"""A worker that runs one task of a fan-out.
+"""A worker that runs a task of a fan-out, and further ones while it is as it was born (`further`).
 
 Called in a process that was just forked for it, by the zygote or by a fork server of its own fan-out. It attaches to
 the session as a reader, so that it sees the notebook's variables and can publish none, and loads what the body reaches,
 unless it was born with that; binds the item; runs the body; and sends back what is collected, or how it failed, in one
-datagram with one parcel. Then it leaves without exit handlers, which are the zygote's.
+datagram with one parcel. In the end it leaves without exit handlers, which are the zygote's.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import json
 import os
 import random
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,11 +31,13 @@ from lambdakernel.executors import wire
 from lambdakernel.parallel import traces
 from lambdakernel.parallel.body import assigned, bind, collected, run_body
 from lambdakernel.parallel.displays import Displays
+from lambdakernel.parallel.further import Stay, Turn, next_turn, said_of_free
 from lambdakernel.parallel.guard import guarded
 from lambdakernel.parallel.job import Job
 from lambdakernel.parallel.line import Line
 from lambdakernel.parallel.memory import limited, size
 from lambdakernel.parallel.parcels import pack, unpack
+from lambdakernel.parallel.stays import NEVER, Stays, stays
 from lambdakernel.parallel.values import TaskSession
 
 GiveUp = Callable[[str], NoReturn]
@@ -64,6 +67,7 @@ class Loaded(NamedTuple):
     tree: ast.Module
     live: dict[str, Any]
     session: TaskSession
+    stays: Stays = NEVER
 
 
 def load(job: int) -> Loaded:
@@ -81,6 +85,8 @@ def load(job: int) -> Loaded:
     if _threads() > threads:
         raise NotToBeForked
     loaded.session.settle()
+    if told.most_items > 1 and told.memory_nbytes is None and not loaded.session.has_ambient_code:
+        return loaded._replace(stays=stays(loaded.tree, told.target, told.bound, loaded.live))
     return loaded
 
 
@@ -93,27 +99,41 @@ def _threads() -> int:
 
 
 def run(params: dict[str, Any], fds: tuple[int, ...], loaded: Loaded | None = None) -> NoReturn:
-    """Be the task `params["index"]` and leave the process. `fds`: line to the parent, job, item, stdout, stderr."""
+    """Be the task `params["index"]`, and further ones, and leave the process. `fds`: line to the parent, job, item,
+    stdout, stderr."""
     line, job, item, out, err = fds
     _become_task(out, err)
     end = wire.adopt(line)
     try:
-        told, index = loaded.job if loaded else Job.from_bytes(unpack(job).head), int(params["index"])
-        line_to_cell = Line(end, f"{told.fan}/{index}", int(params["attempt"]))
-        give_up = partial(_give_up, line_to_cell) if params["is_guarded"] else None
-        lives.attach(line_to_cell)
-        said, parcel = _attempt(told, loaded, item, index, line_to_cell, give_up)
-        _flush()
-        line_to_cell.flush()
-        line_to_cell.say(said, (parcel,), cpu_s=time.process_time() + sum(os.times()[2:4]))
+        told = loaded.job if loaded else Job.from_bytes(unpack(job).head)
+        cells = {told.filename: told.label}
+        stay = Stay(loaded.stays, loaded.live, told.most_items) if loaded else Stay(NEVER, {}, 1)
+        turn = Turn.of(params, item)
+        while _take(told, loaded, cells, stay, turn, end):
+            turn = next_turn(end)
         code = 0
-    except wire.PeerGone:  # the cell was interrupted; nobody wants the result
+    except wire.PeerGone:  # the cell was interrupted, or has no further item; nobody wants a result
         code = 0
     except BaseException as e:
         # ours, or no memory even to report: stderr is the task's, so the user sees it
         os.write(2, f"the task cannot report: {type(e).__name__}: {e}\n".encode())
         code = 70
     os._exit(code)
+
+
+def _take(job: Job, loaded: Loaded | None, cells: dict[str, str], stay: Stay, turn: Turn, end: socket.socket) -> bool:
+    """Run one item and say how it went; whether this process is free for another."""
+    line = Line(end, f"{job.fan}/{turn.index}", turn.attempt)
+    give_up = partial(_give_up, line) if turn.is_guarded else None
+    lives.attach(line)
+    said, parcel = _attempt(job, loaded, cells, stay, turn, line, give_up)
+    _flush()
+    line.flush()
+    is_free = said == "returned" and stay.is_free(turn, parcel)
+    cpu_s = time.process_time() + sum(os.times()[2:4])
+    line.say(said, (parcel,), cpu_s=cpu_s, **said_of_free(is_free))
+    wire.close_fds((parcel, turn.item))
+    return is_free
 
 
 # -- the process
@@ -157,17 +177,24 @@ def _give_up(line: Line, what: str) -> NoReturn:
 
 
 def _attempt(
-    job: Job, loaded: Loaded | None, item: int, index: int, line: Line, give_up: GiveUp | None
+    job: Job,
+    loaded: Loaded | None,
+    cells: dict[str, str],
+    stay: Stay,
+    turn: Turn,
+    line: Line,
+    give_up: GiveUp | None,
 ) -> tuple[str, int]:
-    """What to say, and the parcel to send with it."""
-    cells = {job.filename: job.label}
-    traces.add_source(job.filename, job.cell)
+    """What to say, and the parcel to send with it. `cells` learns which files are cells."""
     try:
-        if loaded is not None:
+        if stay.is_first:
+            traces.add_source(job.filename, job.cell)
+        if loaded is not None and stay.is_first:
             loaded.session.after_fork()
             _add_sources(loaded.session, cells)
         loaded = loaded or _loaded(job, cells)
-        return "returned", _work(loaded, item, index, line, give_up)
+        stay.begins(turn)
+        return "returned", _work(loaded, stay, turn, line, give_up)
     except BaseException as e:  # SystemExit and KeyboardInterrupt of the body are its errors too
         return "raised", pack(json.dumps(_report(e, cells, job)).encode())
 
@@ -191,16 +218,17 @@ def _add_sources(session: TaskSession, cells: dict[str, str]) -> None:
         traces.add_source(filename, source)
 
 
-def _work(loaded: Loaded, item: int, index: int, line: Line, give_up: GiveUp | None) -> int:
-    job, tree, live, session = loaded
-    _seed(job.seeds, index)
-    thing = session.decode(unpack(item)) if job.target else None
+def _work(loaded: Loaded, stay: Stay, turn: Turn, line: Line, give_up: GiveUp | None) -> int:
+    job, tree, live, session, _ = loaded
+    _seed(job.seeds, turn.index, is_further=not stay.is_first)
+    thing = session.decode(unpack(turn.item)) if job.target else None
     before = session.prepare_item(thing)
     if job.target:
         bind(live, job.target, thing)
     displays = Displays(line.ask, live)
     displays.install()
-    line.say("begins")
+    if stay.is_first:
+        line.say("begins")
     with limited(job.memory_nbytes), guarded(give_up):
         last = run_body(tree, job.filename, live)
         if job.shows_value:
@@ -212,7 +240,7 @@ def _work(loaded: Loaded, item: int, index: int, line: Line, give_up: GiveUp | N
     with lives.as_begun():
         _refuse_lost_updates(session, job)
         collects_item = not set(job.bound).isdisjoint(job.finals)
-        if job.target and not collects_item and session.item_changed(before, thing, unpack(item)):
+        if job.target and not collects_item and session.item_changed(before, thing, unpack(turn.item)):
             raise LostUpdate(job.bound, f"Name {job.bound[0]} after `->`")
     if job.is_whole:
         return session.encode((assigned(job.finals, live),))
@@ -234,12 +262,14 @@ def _main_module() -> ModuleType:
     return module
 
 
-def _seed(seeds: dict[str, int], index: int) -> None:
+def _seed(seeds: dict[str, int], index: int, *, is_further: bool) -> None:
     """Random numbers that differ between tasks, and are the same again if the notebook's generators were seeded."""
     random.seed(f"{seeds['random']}/{index}")
     numpy = sys.modules.get("numpy")
     if numpy is not None and "numpy" in seeds:
         numpy.random.seed([seeds["numpy"], index])
+    elif is_further and "numpy.random" in sys.modules:  # as each fork does
+        sys.modules["numpy.random"].seed()
 
 
 def _report(error: BaseException, cells: dict[str, str], job: Job) -> dict[str, str]:

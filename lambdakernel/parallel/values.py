@@ -17,10 +17,13 @@ from lambdakernel import live as lives
 from lambdakernel.parallel.asof import Inherited
 from lambdakernel.parallel.parcels import Parcel, pack
 from lambdakernel.state import Namespace
+from lambdakernel.state.ambient import PREFIX, is_held
 
 _ATOMS = (int, float, complex, bool, str, bytes, type(None), range)
 _PLAIN = b"plain"
 """Before a pickle of atoms, for which nobody needs the session; other pickles begin with another byte."""
+_WITHOUT_CODE = ("warnings ", "figure ", "logger ", "sys.argv ", "module ", "pandas ", "class of pandas ", "colormap ")
+"""Kinds of ambient state that are no code, or code that only those meet who name it."""
 
 
 def to_parcel(namespace: Namespace, value: Any) -> int:
@@ -70,6 +73,12 @@ class TaskSession:
     def prepare(self, tree: ast.Module) -> None:
         """Load what the body reaches; raises for what cannot be had."""
         self._namespace.prepare(tree.body)
+
+    @property
+    def has_ambient_code(self) -> bool:
+        """Whether the notebook has left code where other code meets it without naming it: hooks, patches, handlers."""
+        held = (name.removeprefix(PREFIX) for name in self._namespace._catalogue.names if is_held(name))
+        return not all(name.startswith(_WITHOUT_CODE) for name in held)
 
     def settle(self) -> None:
         """Before this process is forked for tasks: they see what is seen now."""

@@ -1,0 +1,164 @@
+"""What a task's process was when it was born, and whether it still is that: what a walk over the text (`stays`) has
+promised is looked at once more where the system, or Python, keeps it.
+
+A look takes a tenth of a millisecond. What it cannot see is what `stays` is there for.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import signal
+import sys
+import threading
+import types
+import warnings
+from collections.abc import Sequence, Set
+from typing import Any, NamedTuple
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from lambdakernel.parallel.stays import is_pythons
+from lambdakernel.parallel.values import is_plain
+
+GREW_NBYTES = 32 * 1024 * 1024
+"""Memory that a process may have taken since its birth, at its peak; then it ends with its item."""
+_REGISTRY = "__warningregistry__"
+"""Where Python notes which warnings a module has shown already."""
+_SIGNALS = tuple(signal.Signals[f"SIG{name}"] for name in "INT TERM HUP QUIT CHLD PIPE ALRM USR1 USR2".split())
+_MISSING = object()
+
+
+class Birth(NamedTuple):
+    """Made before the process knows its first item."""
+
+    live: dict[str, Any]
+    """The namespace, as it was."""
+    facts: dict[str, Any]
+    modules: frozenset[str]
+    spaces: tuple[dict[str, Any], ...]
+    """Those of the modules."""
+    warned: list[object]
+    peak_nbytes: int
+
+    @classmethod
+    def of(cls, live: dict[str, Any], but: Set[int]) -> Birth:
+        """Of this process, now; `but` are descriptors that come and go with an item.
+
+        Raises:
+            OSError: the system does not say (its directory is gone).
+        """
+        spaces = tuple(one.__dict__ for one in sys.modules.values() if type(one) is types.ModuleType)
+        return cls(dict(live), _facts(but), frozenset(sys.modules), spaces, _warned(spaces), peak_nbytes())
+
+    def is_as_now(self, live: dict[str, Any], met: Set[str], but: Set[int]) -> bool:
+        """Whether the process is what it was, once `live` is: that is made so. `met` are names by which the body may
+        have changed a value in place that it has bound anew since."""
+        try:
+            facts = _facts(but)
+        except OSError:
+            return False
+        return (
+            facts == self.facts
+            and peak_nbytes() - self.peak_nbytes < GREW_NBYTES
+            and self._has_modules()
+            and _warned(self.spaces) == self.warned
+            and self._restore(live, met)
+        )
+
+    def _has_modules(self) -> bool:
+        """The same, and none but Python's own beside them, in which nothing was warned of."""
+        if len(sys.modules) == len(self.modules):
+            return sys.modules.keys() == self.modules
+        new = [sys.modules[name] for name in sys.modules.keys() - self.modules]
+        return self.modules <= sys.modules.keys() and all(
+            is_pythons(module) and not _warned([module.__dict__]) for module in new
+        )
+
+    def _restore(self, live: dict[str, Any], met: Set[str]) -> bool:
+        """Make the namespace what it was; whether that could be."""
+        changed = [name for name, value in self.live.items() if live.get(name, _MISSING) is not value]
+        if not changed and len(live) == len(self.live):
+            return True
+        if not all(name not in met or is_plain(self.live[name]) for name in changed):
+            return False
+        for name in live.keys() - self.live.keys():
+            del live[name]
+        if all(name in live for name in changed):
+            live.update({name: self.live[name] for name in changed})
+        else:  # what was deleted would come last
+            live.clear()
+            live.update(self.live)
+        return True
+
+
+def peak_nbytes() -> int:
+    """The most memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _facts(but: Set[int]) -> dict[str, Any]:
+    """What can be compared."""
+    environment: Any = os.environ
+    numpy: Any = sys.modules.get("numpy")
+    return {
+        "process": (os.getpid(), os.getppid(), os.getsid(0), len(os.listdir("/proc/self/task")), _has_children()),
+        "threads": threading.active_count(),
+        "descriptors": _descriptors(but),
+        "directory": (os.getcwd(), _umask()),
+        "environment": dict(environment._data),
+        "signals": [signal.getsignal(number) for number in _SIGNALS],
+        "timers": [signal.getitimer(which)[0] > 0 for which in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL)],
+        "streams": [_stream(stream) for stream in (sys.stdin, sys.stdout, sys.stderr)],
+        "path": list(sys.path),
+        "hooks": (sys.excepthook, sys.displayhook, sys.gettrace(), sys.getprofile(), sys.getrecursionlimit()),
+        "collector": (gc.isenabled(), gc.get_threshold(), gc.get_debug()),
+        "warnings": [*map(id, warnings.filters), id(warnings.showwarning)],
+        "numbers": None if numpy is None else (numpy.geterr(), numpy.get_printoptions()),
+        "main": id(sys.modules.get("__main__")),
+        "shell": _shell() is None,
+    }
+
+
+def _shell() -> object:
+    shells: Any = InteractiveShell
+    return shells._instance
+
+
+def _has_children() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _descriptors(but: Set[int]) -> list[int]:
+    """Those that are open; the one that lists them is not any more."""
+    found = [int(name) for name in os.listdir("/proc/self/fd")]
+    return sorted(fd for fd in found if fd not in but and _is_open(fd))
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def _stream(stream: Any) -> tuple[object, ...]:
+    return (id(stream), stream.closed, stream.encoding, stream.errors, getattr(stream, "line_buffering", None))
+
+
+def _warned(spaces: Sequence[dict[str, Any]]) -> list[object]:
+    """The warnings that were shown in modules with these namespaces, the notebook's own among them."""
+    registries = [space[_REGISTRY] for space in spaces if _REGISTRY in space]
+    return [key for registry in registries if registry for key in registry if key != "version"]

@@ -1,0 +1,70 @@
+"""Processes of a fan-out that are free, and how the next task is given to one, in place of a birth.
+
+What a free process has is its own: its line, its pipes, its memory. A task that it takes is a new attempt in all else.
+"""
+
+from __future__ import annotations
+
+from lambdakernel.executors import wire
+from lambdakernel.parallel.attempts import Waiting
+from lambdakernel.parallel.running import Running
+
+MOST_ITEMS = 500
+"""Items that one process takes: what nobody thought of does not add up for ever."""
+
+
+class Free:
+    """Processes that wait for a task, each as the attempt that it was last."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, Running] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __contains__(self, task: Running) -> bool:
+        return self._waiting.get(task.id) is task
+
+    def keep(self, task: Running) -> None:
+        """The task is over, and its process is free."""
+        self._waiting[task.id] = task
+
+    def take(self) -> Running:
+        """The process that came last: its memory is still in the processor's cache."""
+        return self._waiting.popitem()[1]
+
+    def take_all(self) -> list[Running]:
+        found = [*self._waiting.values()]
+        self._waiting.clear()
+        return found
+
+    def pop(self, id: int) -> Running | None:
+        """The process of that number, if it is one of these."""
+        return self._waiting.pop(id, None)
+
+
+def hand_over(process: Running, waiting: Waiting, attempt: int, item: int, *, now: float, deadline: float) -> Running:
+    """The attempt at the task that the free `process` takes from now on. `item` stays the caller's.
+
+    Raises:
+        wire.PeerGone: the process is gone.
+    """
+    wire.send(process.end, {"index": waiting.index, "attempt": attempt, "is_guarded": False}, (item,))
+    return Running(
+        process.id,
+        waiting.index,
+        attempt,
+        process.end,
+        process.pipes,
+        now,
+        deadline,
+        waiting.output,
+        pid=process.pid,
+        watch=process.watch,
+        born=process.born,
+        has_begun=True,
+        body=process.body,
+        now=process.now,
+        began=now,
+        cpu_before_s=process.cpu_before_s + process.cpu_s,
+    )

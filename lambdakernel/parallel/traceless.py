@@ -1,0 +1,97 @@
+"""What is known to leave nothing behind in its process, and to see nothing there that another process would not show.
+
+Names of modules, what of them, built-in functions and attributes: what is not here is not known.
+
+They are narrower than `harmless`, which is about the world outside: a number of a process, a setting of a library, or a
+cache that shows, is seen by the next who runs there.
+"""
+
+from __future__ import annotations
+
+from lambdakernel.parallel import harmless
+
+_ANY = frozenset({"*"})
+_NUMPY = frozenset({"numpy", "numpy.linalg", "numpy.fft", "numpy.random"})
+_PARTS: dict[str, frozenset[str]] = {
+    **dict.fromkeys(
+        "math cmath itertools operator statistics fractions bisect heapq numbers colorsys keyword base64 binascii"
+        " struct zlib hashlib hmac unicodedata random datetime secrets collections.abc __future__".split(),
+        _ANY,
+    ),
+    **dict.fromkeys(_NUMPY, _ANY),
+    "array": frozenset({"array"}),
+    "collections": frozenset("Counter OrderedDict defaultdict deque ChainMap abc".split()),
+    "contextlib": frozenset({"suppress", "nullcontext"}),
+    "copy": frozenset({"copy", "deepcopy"}),
+    "decimal": frozenset(
+        "Decimal ROUND_CEILING ROUND_DOWN ROUND_FLOOR ROUND_HALF_DOWN ROUND_HALF_EVEN ROUND_HALF_UP ROUND_UP".split()
+    ),
+    "functools": frozenset("reduce partial cmp_to_key".split()),
+    "html": frozenset({"escape", "unescape"}),
+    "io": frozenset({"StringIO", "BytesIO"}),
+    "json": frozenset("loads dumps JSONDecodeError".split()),
+    "os": frozenset({"path"}),
+    "os.path": frozenset("join basename dirname split splitext normpath isabs commonprefix commonpath sep".split()),
+    "re": frozenset(
+        "compile match search fullmatch sub subn split findall finditer escape IGNORECASE I MULTILINE M DOTALL S"
+        " VERBOSE X ASCII A Pattern Match error".split()
+    ),
+    "string": frozenset(
+        "ascii_letters ascii_lowercase ascii_uppercase digits hexdigits octdigits printable punctuation whitespace"
+        " capwords".split()
+    ),
+    "sys": frozenset("maxsize float_info byteorder version_info platform stdout stderr".split()),
+    "textwrap": frozenset("dedent indent wrap fill shorten".split()),
+    "time": frozenset(
+        "sleep time time_ns monotonic monotonic_ns perf_counter perf_counter_ns gmtime localtime mktime strftime"
+        " strptime asctime ctime".split()
+    ),
+}
+_HOMES = {
+    "posixpath": "os.path",
+    "genericpath": "os.path",
+    "numpy.random.mtrand": "numpy.random",
+    "numpy.random._generator": "numpy.random",
+    "numpy.random._pcg64": "numpy.random",
+    "numpy.random.bit_generator": "numpy.random",
+    "json.decoder": "json",
+    "re._compiler": "re",
+}
+"""Where some of these are defined, and the module that shows them."""
+
+BUILTINS = frozenset(
+    "abs all any ascii bin bool bytearray bytes callable chr complex dict divmod enumerate filter float format"
+    " frozenset hex int isinstance issubclass iter len list map max memoryview min next oct ord pow print range repr"
+    " reversed round set slice sorted str sum tuple zip True False None Ellipsis NotImplemented __debug__".split()
+)
+"""Built-in functions and classes; exceptions are allowed beside them."""
+
+_DENIED = frozenset(
+    "attrgetter methodcaller setflags flags resize register reconfigure detach close buffer fileno setstate getstate"
+    " seterr seterrcall setbufsize geterr geterrcall getbufsize set_printoptions get_printoptions set_bit_generator"
+    " get_bit_generator set_state get_state load loadtxt genfromtxt fromfile fromregex memmap test info show_config"
+    " show_runtime get_include ma core lib ctypes testing namedtuple typing warnings".split()
+)
+_FRAMES = ("gi_", "cr_", "ag_", "tb_", "f_", "co_", "cache_", "__")
+"""How attributes begin that lead to frames, code and caches, or mean something to Python itself."""
+
+
+def allows(module: str, name: str) -> bool:
+    """Whether `name` of that module is known; `_io` is the C part of `io`."""
+    home = _HOMES.get(module, module.removeprefix("_"))
+    parts = _PARTS.get(home, frozenset())
+    return (parts is _ANY or name in parts) and not name.startswith("_") and is_attribute(name)
+
+
+def is_module(name: str) -> bool:
+    """Whether something of that module is known."""
+    return name in _PARTS
+
+
+def is_numpy(name: str) -> bool:
+    return name in _NUMPY
+
+
+def is_attribute(name: str) -> bool:
+    """Whether an attribute of that name may be asked of what known things give."""
+    return name not in _DENIED and not name.startswith(_FRAMES) and harmless.is_name(name)

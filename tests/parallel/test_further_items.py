@@ -1,0 +1,330 @@
+"""A task's process takes further items of its fan-out only where nobody can tell: the same with and without that."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import re
+import signal
+import statistics
+import threading
+import time
+
+import psutil
+import pytest
+from parallel_notebook import interrupted_after, wait_for
+
+from lambdakernel.parallel import handover
+from lambdakernel.parallel.attempts import Attempts
+
+ITEMS = 6
+PLACES = re.compile(r"(?i:0x[0-9a-f]+)|In\[\d+\]|ipython-input-\d+-")
+"""Where things are, and the numbers of cells: these differ with each run."""
+NUMPY = "import numpy as np"
+
+
+@pytest.fixture
+def births(monkeypatch):
+    """The tasks that had a process of their own made for them."""
+    made: list[int] = []
+    begin = Attempts.begin
+
+    def counted(self, waiting, *args, **named):
+        made.append(waiting.index)
+        return begin(self, waiting, *args, **named)
+
+    monkeypatch.setattr(Attempts, "begin", counted)
+    return made
+
+
+def outcome(notebook, setup: str, header: str, body: str, names: str, times: int) -> tuple[str, ...]:
+    """All that a user sees of a fan-out that runs so often: errors, results, output."""
+    notebook.ok(setup)
+    found: list[str] = []
+    for _ in range(times):
+        error = notebook.run(f"%%parallel {header}{f' -> {names}' if names else ''}\n{body}")
+        values = [notebook.live.get(name) for name in names.split(", ") if name]
+        found += [f"{type(error).__name__}: {error}", repr(values), notebook.out, notebook.err]
+    state = notebook.ok("{n: repr(v) for n, v in sorted(globals().items()) if n in ('x', 'data', 'acc', 'table')}")
+    return tuple(PLACES.sub("", text) for text in (*found, repr(state)))
+
+
+ONCE_MORE = {
+    "nothing but the item": ("", "i * i"),
+    "a function of the notebook": ("def g(n): return n + 1\ndef f(n): return sum(g(k) for k in range(n))", "f(i)"),
+    "a local name that the notebook has not": ("", "fresh = i + 1\nfresh * 2"),
+    "a local name that the notebook has": ("x = 5", "y = x + i\nx = 7\n(x, y)"),
+    "a name that is deleted": ("x = 5", "y = x\ndel x\ny + i"),
+    "a name that is bound in a function": ("x = 5", "def f():\n    global x\n    x += i\nf()\nx"),
+    "seeded numbers": ("import random; random.seed(3)", "random.random(), random.gauss(0, 1)"),
+    "seeded arrays": ("import numpy as np; np.random.seed(3)", "np.random.rand(2).tolist(), np.random.normal()"),
+    "a generator that is left seeded": ("import random; random.seed(3)", "v = random.random()\nrandom.seed(1)\nv"),
+    "variables that are read": ("data = list(range(50)); table = {1: [2]}", "sum(data) + table[1][0] + i"),
+    "an array that is read": ("import numpy as np\ndata = np.arange(1000.0)", "float((data * i).sum())"),
+    "what is imported already": ("", "import math, json\njson.dumps([math.sqrt(i)])"),
+    "what is not imported yet": ("", "import colorsys\ncolorsys.rgb_to_hsv(0, i, 1)"),
+    "an error that is caught": ("", "try:\n    v = 1 // (i % 2)\nexcept ZeroDivisionError as e:\n    v = str(e)\nv"),
+    "lines on both streams": ("", "import sys\nprint('out', i)\nprint('err', i, file=sys.stderr)\ni"),
+    "text without an end of line": ("", "print('no end', i, end='')\ni"),
+    "much text": ("", "print('x' * 20_000 * (i % 3))\ni"),
+    "a generator that is left": ("", "def g():\n    yield 1\n    yield 2\nleft = g()\nnext(left)"),
+    "a default that is not touched": ("def f(n, acc=[1]): return n + len(acc)", "f(i)"),
+    "a name that the cell collects": ("", "model = {'i': i}\nmodel['j'] = i + 1\ni"),
+    "a name that was collected before": ("model = [{}]", "model = {'i': i}\ni"),
+    "names that are bound together": ("x = [1]; data = [2]", "x, (data, *_) = i, [i, 1]\nx + data"),
+    "an entry that comes and goes": ("table = {1: 2}", "v = list(table)\ntable[5] = 1\ndel table[5]\nv"),
+    "a list that is turned and turned again": ("data = [1, 2]", "data.reverse()\nv = data[:]\ndata.reverse()\nv"),
+    "a number that a function counts up": ("n = 0\ndef f():\n    global n\n    n += 1\n    return n", "f()"),
+    "a last value that is nothing": ("def f(n): print(n)", "f(i)"),
+}
+
+
+@pytest.mark.parametrize(("setup", "body"), ONCE_MORE.values(), ids=ONCE_MORE.keys())
+def test_a_process_takes_further_items_and_nobody_can_tell(notebook, births, monkeypatch, setup, body):
+    names = "model, r" if "model" in body else "" if body == "f(i)" and "print" in setup else "r"
+    with monkeypatch.context() as patch:
+        patch.setattr(handover, "MOST_ITEMS", 1)
+        expected = outcome(notebook, setup, f"--workers 2 for i in range({ITEMS})", body, names, 2)
+    assert len(births) == 2 * ITEMS
+    births.clear()
+    assert outcome(notebook, setup, f"--workers 2 for i in range({ITEMS})", body, names, 2) == expected
+    assert len(births) == 4  # two workers in each of the two fan-outs
+
+
+OF_ITS_OWN = {
+    "a module's attribute": ("", "import json\nseen = hasattr(json, 'x')\njson.x = i\nseen"),
+    "a module as a value": (
+        "import json\ndef look(m): return hasattr(m, 'x')\ndef mark(m, v): setattr(m, 'x', v)",
+        "v = look(json)\nmark(json, i)\nv",
+    ),
+    "the environment": ("", "import os\nv = os.environ.get('LK_X')\nos.environ['LK_X'] = str(i)\nv"),
+    "the folder": ("", "import os\nv = os.getcwd()\nos.chdir('/')\nv"),
+    "warnings": ("", "import warnings\nwarnings.warn('look')\ni"),
+    "warnings of numpy": (NUMPY, "float(np.log(np.zeros(1))[0])"),
+    "filters of warnings": ("", "import warnings\nn = len(warnings.filters)\nwarnings.simplefilter('ignore')\nn"),
+    "a cache": (
+        "import functools",
+        "@functools.lru_cache\ndef f(n):\n    print('computes')\n    return n\nf(1), f(1)",
+    ),
+    "a cache of the notebook": (
+        "import functools\n@functools.lru_cache\ndef f(n):\n    print('computes')\n    return n",
+        "f(1)",
+    ),
+    "a default that grows": ("def f(n, acc=[]):\n    acc.append(n)\n    return len(acc)", "f(i)"),
+    "a closure that counts": (
+        "def make():\n    n = 0\n    def f():\n        nonlocal n\n        n += 1\n        return n\n"
+        "    return f\nf = make()",
+        "f()",
+    ),
+    "a closure that grows": (
+        "def make():\n    n = []\n    def f():\n        n.append(1)\n        return len(n)\n    return f\nf = make()",
+        "f()",
+    ),
+    "a function's attribute": ("def f():\n    f.n = 1 + f.__dict__.get('n', 0)\n    return f.n", "f()"),
+    "a class attribute": ("class C: n = []", "C.n.append(i)\nlen(C.n)"),
+    "a list of the notebook": ("data = []", "data.append(i)\nlen(data)"),
+    "a list that is bound anew": ("data = []", "data.append(i)\nn = len(data)\ndata = 1\nn"),
+    "a list that is deleted": ("data = []", "data.append(i)\nn = len(data)\ndel data\nn"),
+    "a list that is bound anew on one way": (
+        "data = []",
+        "if i > 99: data = 0\ndata.append(i)\nn = len(data)\ndata = 1\nn",
+    ),
+    "a list that is added to": ("acc = []", "acc += [i]\nlen(acc)"),
+    "a list under two names": ("data = []", "x = data\nx.append(i)\nlen(data)"),
+    "a list in a function": ("data = []\ndef f(n):\n    data.append(n)\n    return len(data)", "n = f(i)\ndata = 1\nn"),
+    "a list in a list": ("data = [[1], {2: [3]}]", "data[1][2].append(3)\nlen(data[1][2])"),
+    "a list in a tuple": ("data = (1, [2])", "data[1].append(1)\nlen(data[1])"),
+    "a list that a partial holds": (
+        "import functools\ndef f(a, n):\n    a.append(n)\n    return len(a)\ng = functools.partial(f, [])",
+        "g(i)",
+    ),
+    "a default by name that grows": ("def f(n, *, a=[]):\n    a.append(n)\n    return len(a)", "f(i)"),
+    "a list that functions of a list hold": ("fs = [lambda n, a=[]: a.append(n) or len(a)]", "fs[0](i)"),
+    "a memory of calls": (
+        "memo = {}\ndef f(k):\n    if k in memo: return 'hit'\n    memo[k] = 1\n    return 'miss'",
+        "f(1)",
+    ),
+    "a set whose order changes": (
+        "data = {0, 8, 16, 24, 5000, 10000}",
+        "v = list(data)\ndata.update(range(1000))\ndata.difference_update(set(range(1000)) - {0, 8, 16, 24})\nv",
+    ),
+    "a queue": ("from collections import deque\ndata = deque([1])", "v = len(data)\ndata.append(3)\nv"),
+    "numbers in a row": ("import array\ndata = array.array('i', [1])", "v = data[0]\ndata[0] = i + 2\nv"),
+    "a large array": (f"{NUMPY}\ndata = np.zeros(300_000)", "v = float(data[150_000])\ndata[150_000] = i + 1\nv"),
+    "an array of another shape": (
+        f"{NUMPY}\ndata = np.arange(5)",
+        "v = data.shape\ndata.resize((2, 2), refcheck=False)\nv",
+    ),
+    "an array of the notebook": (f"{NUMPY}\ndata = np.zeros(3)", "v = float(data[0])\ndata[0] = i + 1\nv"),
+    "an array by a view": (f"{NUMPY}\ndata = np.zeros(3)", "x = data[1:]\nx[0] = i + 1\nfloat(data[1])"),
+    "an iterator of the notebook": ("data = iter(range(100))", "next(data)"),
+    "a generator of numbers": (f"{NUMPY}\ndata = np.random.default_rng(0)", "data.random()"),
+    "leaving": ("", "import sys\nif i == 3: sys.exit(2)\ni"),
+    "threads": (
+        "",
+        "import threading, time\nn = threading.active_count()\n"
+        "threading.Thread(target=time.sleep, args=(30,), daemon=True).start()\nn",
+    ),
+    "an open file": ("", "import os\nn = len(os.listdir('/proc/self/fd'))\nf = open('/dev/null')\nn"),
+    "a child": ("", "import subprocess\nsubprocess.run(['true']).returncode"),
+    "a finalizer": ("", "class D:\n    def __del__(self): print('gone', i)\nkept = D()\ni"),
+    "a generator with an end": (
+        "",
+        "def g():\n    try:\n        yield 1\n    finally:\n        print('ends')\nleft = g()\nnext(left)",
+    ),
+    "settings of numpy": (NUMPY, "v = np.geterr()['divide']\nnp.seterr(divide='ignore')\nv"),
+    "a context of decimals": ("", "import decimal\nc = decimal.getcontext()\nv = c.prec\nc.prec = 5 + i\nv"),
+    "the depth of recursion": ("", "import sys\nv = sys.getrecursionlimit()\nsys.setrecursionlimit(2000 + i)\nv"),
+    "a built-in name": ("", "import builtins\nv = hasattr(builtins, 'mine')\nbuiltins.mine = 1\nv"),
+    "a stream that is closed": ("", "import sys\nprint('last')\nsys.stdout.close()\ni"),
+    "a signal": (
+        "",
+        "import signal\nv = str(signal.getsignal(signal.SIGUSR1))\nsignal.signal(signal.SIGUSR1, signal.SIG_IGN)\nv",
+    ),
+    "a class": ("", "class P:\n    def __init__(self, v): self.v = v\nP(i).v"),
+    "a display": ("", "display({'text/plain': str(i)}, raw=True)\ni"),
+    "text from C": ("", "import ctypes\nprint('p', i)\nctypes.CDLL(None).puts(b'from C')\ni"),
+    "a coroutine": ("", "import asyncio\nawait asyncio.sleep(0)\ni"),
+}
+
+
+@pytest.mark.parametrize(("setup", "body"), OF_ITS_OWN.values(), ids=OF_ITS_OWN.keys())
+def test_what_may_be_seen_by_the_next_item_has_a_process_of_its_own(notebook, births, monkeypatch, setup, body):
+    header = f"--workers 2 --keep-going for i in range({ITEMS})"
+    with monkeypatch.context() as patch:
+        patch.setattr(handover, "MOST_ITEMS", 1)
+        expected = outcome(notebook, setup, header, body, "r", 1)
+    births.clear()
+    assert outcome(notebook, setup, header, body, "r", 1) == expected
+    assert len(births) == ITEMS
+
+
+# -- failures, limits, and the end
+
+
+def slept(notebook, seconds: float) -> None:
+    notebook.ok(f"import time\ndef f(i):\n    print('begin', i)\n    if i == 3: time.sleep({seconds})\n    return i")
+
+
+def tasks() -> list[psutil.Process]:
+    return [p for p in psutil.Process().children(recursive=True) if p.name() == "lk-task"]
+
+
+def test_a_task_that_fails_ends_its_process_and_the_others_go_on(notebook, births):
+    notebook.ok("def f(i): return 1 // (i % 3)")
+    notebook.ok("%%parallel --workers 1 --keep-going for i in range(9) -> r\nf(i)")
+    assert [type(one).__name__ for one in notebook.live["r"]] == ["TaskFailed", "int", "int"] * 3
+    assert births == [0, 1, 4, 7]
+
+
+def test_of_a_process_that_is_killed_one_item_is_lost(notebook, births):
+    """Its result before that are kept, and those after it have another process."""
+    slept(notebook, 60)
+
+    def kill():
+        wait_for(lambda: tasks() and time.monotonic() > began + 1.5, 20)
+        os.kill(tasks()[0].pid, signal.SIGKILL)
+
+    began = time.monotonic()
+    thread = threading.Thread(target=kill)
+    thread.start()
+    notebook.ok("%%parallel --workers 1 --keep-going for i in range(6) -> r\nf(i)")
+    thread.join(30)
+    assert [one if isinstance(one, int) else one.ename for one in notebook.live["r"]] == [0, 1, 2, "TaskLost", 4, 5]
+    assert "SIGKILL" in notebook.live["r"][3].evalue
+    assert births == [0, 4]
+    assert notebook.out == "".join(f"task {i} (i={i})\nbegin {i}\n" for i in range(6))
+
+
+def test_a_further_item_that_takes_too_long_is_ended_and_may_be_tried_again(notebook, births):
+    slept(notebook, 60)
+    notebook.ok("%%parallel --workers 1 --timeout 1 --retries 1 --keep-going for i in range(6) -> r\nf(i)")
+    assert [one if isinstance(one, int) else one.ename for one in notebook.live["r"]] == [0, 1, 2, "TaskLost", 4, 5]
+    assert "--timeout 1" in notebook.live["r"][3].evalue and "attempt 2 of 2" in notebook.live["r"][3].evalue
+    assert notebook.out.count("begin 3") == 2
+    assert births == [0, 3, 4]
+
+
+def test_an_interrupt_ends_a_process_with_a_further_item_and_binds_nothing(notebook):
+    slept(notebook, 60)
+    began = time.monotonic()
+    with interrupted_after(1.5):
+        error = notebook.run("%%parallel --workers 2 for i in range(6) -> never\nf(i)")
+    assert isinstance(error, KeyboardInterrupt) and time.monotonic() - began < 3.5
+    assert "never" not in notebook.live
+    wait_for(lambda: not tasks(), 2)
+
+
+def test_no_process_is_left_and_no_descriptor(notebook):
+    notebook.ok("%%parallel for i in range(4) -> r\ni")
+    before = len(os.listdir("/proc/self/fd"))
+    notebook.ok("%%parallel for i in range(40) -> r\ni")
+    assert len(os.listdir("/proc/self/fd")) == before
+    wait_for(lambda: not tasks(), 5)
+
+
+def test_a_process_takes_so_many_items_and_no_more(notebook, births, monkeypatch):
+    monkeypatch.setattr(handover, "MOST_ITEMS", 3)
+    notebook.ok("%%parallel --workers 1 for i in range(7) -> r\ni")
+    assert notebook.live["r"] == list(range(7)) and births == [0, 3, 6]
+
+
+def test_a_process_that_has_grown_ends_with_its_item(notebook, births):
+    notebook.ok("%%parallel --workers 1 for i in range(4) -> r\nlen(bytearray(80_000_000 * (i == 1)))")
+    assert notebook.live["r"] == [0, 80_000_000, 0, 0] and births == [0, 2]
+
+
+def test_items_that_hold_code_or_objects_have_processes_of_their_own(notebook, births):
+    notebook.ok("k = 3\ndef f(x): return x * k\nclass P: pass")
+    for items in ("[f, f]", "[1, [f], 2]", "[1, P(), 2]"):
+        births.clear()
+        notebook.ok(f"%%parallel --workers 1 for h in {items} -> r\n1")
+        assert len(births) == len(notebook.live["r"])
+    births.clear()
+    notebook.ok("import numpy as np")
+    notebook.ok("%%parallel --workers 1 for h in [1, [2, {'a': (3,)}], np.ones(3)] -> r\nh")
+    assert births == [0]
+
+
+def test_values_that_are_shown_have_processes_of_their_own(notebook, births):
+    notebook.ok("%%parallel --workers 1 for i in range(3)\n{'a': i}")
+    assert births == [0, 1, 2] and "{'a': 2}" in notebook.out
+
+
+PATCH = "seen = []\ndef mine(x):\n    seen.append(1)\n    return len(seen)\n"
+
+
+@pytest.mark.parametrize("setup", [f"{PATCH}statistics.mean = mine", f"{PATCH}builtins.abs = mine"])
+def test_what_the_notebook_has_patched_is_its_own_code(notebook, births, monkeypatch, setup):
+    monkeypatch.setattr(statistics, "mean", statistics.mean)  # as it was, afterwards
+    monkeypatch.setattr(builtins, "abs", builtins.abs)
+    notebook.ok(f"import builtins, statistics\n{setup}")
+    notebook.ok("%%parallel --workers 1 --keep-going for i in range(3) -> r\nstatistics.mean([abs(i)])")
+    assert births == [0, 1, 2]
+
+
+def test_a_limit_on_memory_is_of_one_item(notebook, births):
+    notebook.ok("%%parallel --memory 500MB for i in range(4) -> r\ni")
+    assert sorted(births) == [0, 1, 2, 3]
+
+
+def test_what_tasks_take_adds_up(notebook):
+    notebook.ok("def f(n):\n    return sum(k * k for k in range(300_000))")
+    cell = "%%parallel --background --workers 2 for i in range({}) -> r\nf(i)\n"
+    taken = []
+    for count in (4, 16):
+        notebook.ok(cell.format(count))
+        notebook.ok("%wait --timeout 60")
+        taken.append(notebook.jobs.all()[-1].progress.cost.cpu_s)
+    assert 2 < taken[1] / taken[0] < 8
+
+
+def test_output_of_many_further_items_is_each_ones_own(notebook, births):
+    both = "print(i, k)\n        print(-i, file=sys.stderr, end='')"
+    notebook.ok(f"import sys\ndef f(i):\n    for k in range(i % 4):\n        {both}")
+    notebook.ok("%%parallel --workers 2 for i in range(120)\nf(i)")
+    shown = [i for i in range(120) if i % 4]
+    expected = "".join(f"task {i} (i={i})\n" + "".join(f"{i} {k}\n" for k in range(i % 4)) for i in shown)
+    assert notebook.out.replace("\n\n", "\n") == expected
+    assert notebook.err == "".join(f"{-i}" * (i % 4) for i in shown)
+    assert len(births) == 2
