@@ -12,9 +12,9 @@ import resource
 import signal
 import sys
 import threading
-import types
 import warnings
-from collections.abc import Sequence, Set
+from collections.abc import Set
+from itertools import islice
 from typing import Any, NamedTuple
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -24,8 +24,6 @@ from lambdakernel.parallel.values import is_plain
 
 GREW_NBYTES = 32 * 1024 * 1024
 """Memory that a process may have taken since its birth, at its peak; then it ends with its item."""
-_REGISTRY = "__warningregistry__"
-"""Where Python notes which warnings a module has shown already."""
 _SIGNALS = tuple(signal.Signals[f"SIG{name}"] for name in "INT TERM HUP QUIT CHLD PIPE ALRM USR1 USR2".split())
 _MISSING = object()
 
@@ -36,11 +34,11 @@ class Birth(NamedTuple):
     live: dict[str, Any]
     """The namespace, as it was."""
     facts: dict[str, Any]
-    modules: frozenset[str]
-    spaces: tuple[dict[str, Any], ...]
-    """Those of the modules."""
-    warned: list[object]
+    modules: int
+    """How many there were. Each of them to be touched would cost a page of memory that was its parent's, too."""
     peak_nbytes: int
+    warned: list[object]
+    """What was warned of since."""
 
     @classmethod
     def of(cls, live: dict[str, Any], but: Set[int]) -> Birth:
@@ -49,8 +47,7 @@ class Birth(NamedTuple):
         Raises:
             OSError: the system does not say (its directory is gone).
         """
-        spaces = tuple(one.__dict__ for one in sys.modules.values() if type(one) is types.ModuleType)
-        return cls(dict(live), _facts(but), frozenset(sys.modules), spaces, _warned(spaces), peak_nbytes())
+        return cls(dict(live), _facts(but), len(sys.modules), peak_nbytes(), _warnings_from_now())
 
     def is_as_now(self, live: dict[str, Any], met: Set[str], but: Set[int]) -> bool:
         """Whether the process is what it was, once `live` is: that is made so. `met` are names by which the body may
@@ -62,19 +59,15 @@ class Birth(NamedTuple):
         return (
             facts == self.facts
             and peak_nbytes() - self.peak_nbytes < GREW_NBYTES
-            and self._has_modules()
-            and _warned(self.spaces) == self.warned
+            and not self.warned
+            and len(sys.modules) >= self.modules
+            and all(map(is_pythons, self._new_modules()))
             and self._restore(live, met)
         )
 
-    def _has_modules(self) -> bool:
-        """The same, and none but Python's own beside them, in which nothing was warned of."""
-        if len(sys.modules) == len(self.modules):
-            return sys.modules.keys() == self.modules
-        new = [sys.modules[name] for name in sys.modules.keys() - self.modules]
-        return self.modules <= sys.modules.keys() and all(
-            is_pythons(module) and not _warned([module.__dict__]) for module in new
-        )
+    def _new_modules(self) -> list[Any]:
+        """Those that were imported since: the last ones."""
+        return [sys.modules[name] for name in islice(reversed(sys.modules), len(sys.modules) - self.modules)]
 
     def _restore(self, live: dict[str, Any], met: Set[str]) -> bool:
         """Make the namespace what it was; whether that could be."""
@@ -114,7 +107,7 @@ def _facts(but: Set[int]) -> dict[str, Any]:
         "path": list(sys.path),
         "hooks": (sys.excepthook, sys.displayhook, sys.gettrace(), sys.getprofile(), sys.getrecursionlimit()),
         "collector": (gc.isenabled(), gc.get_threshold(), gc.get_debug()),
-        "warnings": [*map(id, warnings.filters), id(warnings.showwarning)],
+        "warnings": ([*map(id, warnings.filters)], id(warnings.showwarning)),
         "numbers": None if numpy is None else (numpy.geterr(), numpy.get_printoptions()),
         "main": id(sys.modules.get("__main__")),
         "shell": _shell() is None,
@@ -158,7 +151,15 @@ def _stream(stream: Any) -> tuple[object, ...]:
     return (id(stream), stream.closed, stream.encoding, stream.errors, getattr(stream, "line_buffering", None))
 
 
-def _warned(spaces: Sequence[dict[str, Any]]) -> list[object]:
-    """The warnings that were shown in modules with these namespaces, the notebook's own among them."""
-    registries = [space[_REGISTRY] for space in spaces if _REGISTRY in space]
-    return [key for registry in registries if registry for key in registry if key != "version"]
+def _warnings_from_now() -> list[object]:
+    """Grows with each warning: one that was shown is not shown again by this process, as it would be by another.
+    Python calls this function for each, before it looks for one of the user's."""
+    module: Any = warnings
+    show, found = module._showwarnmsg, list[object]()
+
+    def noted(message: Any) -> None:
+        found.append(type(message))
+        show(message)
+
+    module._showwarnmsg = noted
+    return found

@@ -1,0 +1,212 @@
+"""Bodies whose process may take further items, as their text and the notebook's variables show; and others."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import types
+
+import pytest
+
+from lambdakernel.parallel.stays import MOST_LOOKED, is_passive, stays
+
+AWAITS = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+
+
+def found(body: str, setup: str = "", target: str = "i"):
+    notebook = types.ModuleType("__main__").__dict__
+    exec(setup, notebook)
+    tree = compile(body, "<body>", "exec", AWAITS)
+    bound = {node.id for node in ast.walk(ast.parse(target)) if isinstance(node, ast.Name)}
+    return stays(tree, target, bound, notebook)
+
+
+@pytest.mark.parametrize(
+    ("body", "setup"),
+    [
+        ("i * i", ""),
+        ("f(i)", "def g(x): return x + 1\ndef f(x): return [g(y) for y in range(x)]"),
+        ("import math\nmath.sqrt(i) + math.pi", ""),
+        ("s(i)", "from math import sqrt as s"),
+        ("random.random() + random.randint(1, 5)", "import random"),
+        ("g(i)", "import random\ng = random.seed"),
+        ("import random\nrandom.Random(i).random()", ""),
+        ("import json\njson.loads(json.dumps([i]))", ""),
+        ("import re\nre.sub('a', 'b', 'c', flags=re.I)", ""),
+        ("from collections import Counter, defaultdict\nCounter('abc')", ""),
+        ("import time\ntime.sleep(i)\nprint(i)", ""),
+        ("import sys\nprint(i, file=sys.stderr)", ""),
+        ("import datetime as d\nd.datetime.now()", ""),
+        ("from fractions import Fraction as F\nF(1, 3)", ""),
+        ("import decimal\ndecimal.Decimal(1) / 3", ""),
+        ("import os.path as p\np.join('a', 'b')", ""),
+        ("import os\nos.path.join('a', 'b')", ""),
+        ("import collections.abc\nisinstance(i, collections.abc.Iterable)", ""),
+        ("x = [1]\nx.append(2)\nsum(x)", ""),
+        ("try:\n    1 / i\nexcept ZeroDivisionError as e:\n    print(e)", ""),
+        ("f(i)", "import functools\ndef g(a, b): return a\nf = functools.partial(g, 1)"),
+        ("import heapq, bisect, itertools, operator\nheapq.nsmallest(1, [i]), operator.itemgetter(0)([1])", ""),
+        ("import copy\ncopy.deepcopy([i])", ""),
+        ("def gen(n):\n    for k in range(n): yield k\nsum(gen(i))", ""),
+        ("h(i)", "h = lambda x, acc=[]: x"),
+        ("table[i]", "import datetime\ntable = {1: [2, (3.5, 'x', datetime.date(2020, 1, 1))]}"),
+        ("x = f(2)\ndef local(): return x\nlocal()", "def f(n): return n"),
+        ("f()", "def f(): return later"),
+    ],
+)  # fmt: skip
+def test_a_body_that_leaves_no_trace(body, setup):
+    later = "\nlater = 1" if "later" in setup else ""
+    assert found(body + later, setup).why == ""
+
+
+def test_numpy_is_known():
+    pytest.importorskip("numpy")
+    setup = "import numpy as np\na = np.ones(3)"
+    for body in (
+        "np.linalg.norm(a + i) + np.add.reduce(a) + np.sum(a) + np.float64(3) + np.pi",
+        "import numpy as np\nnp.random.default_rng(i).normal(size=3).sum(), np.random.rand(3)",
+        "with np.errstate(divide='ignore'): np.log(0.0)",
+        "np.vectorize(lambda x: x)(a), np.fft.fft(np.arange(4)).real",
+    ):
+        assert found(body, setup).why == ""
+    for body, says in (
+        ("np.seterr(all='ignore')", ".seterr"),
+        ("np.set_printoptions(3)", ".set_printoptions"),
+        ("np.ma.masked", ".ma"),
+        ("np.r_[1, 2]", "numpy.r_"),
+        ("np.random.set_state(1)", ".set_state"),
+        ("np.load('x')", ".load"),
+        ("np.save('x', a)", ".save"),
+        ("np.char.add('a', 'b')", "numpy.char"),
+        ("import numpy.testing", "imports numpy.testing"),
+        ("a.setflags(write=False)", ".setflags"),
+        ("a.resize(2)", ".resize"),
+        ("a.shape = (3, 1)", "STORE_ATTR"),
+    ):
+        assert says in found(body, setup).why
+    assert "numpy.ndarray" in found("o", f"{setup}\no = np.array([[], None], dtype=object)").why
+    assert "Generator" in found("r.random()", f"{setup}\nr = np.random.default_rng(0)").why
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("import os\nos.getpid()", "os.getpid"),
+        ("import os\nos.environ['a'] = '1'", "os.environ"),
+        ("import json\njson.x = 1", "STORE_ATTR"),
+        ("import json\ndel json.x", "DELETE_ATTR"),
+        ("import json\nm = json", "the module json"),
+        ("import json\nprint(json)", "the module json"),
+        ("def f():\n    import json\n    return [json]\nf()", "the module json"),
+        ("import os.path\nprint(os.path)", "the module os.path"),
+        ("class A: pass", "LOAD_BUILD_CLASS"),
+        ("import threading", "imports threading"),
+        ("import lk_of_the_user", "imports lk_of_the_user"),
+        ("from . import x", "imports"),
+        ("from json import *", "IMPORT_STAR"),
+        ("import functools\n@functools.lru_cache\ndef f(x): return x\nf(i)", "lru_cache"),
+        ("open('x')", "open"),
+        ("id(i)", "uses id"),
+        ("globals()", "globals"),
+        ("type(i)", "uses type"),
+        ("setattr(i, 'x', 1)", "setattr"),
+        ("exit()", "exit"),
+        ("display(i)", "display"),
+        ("nowhere(i)", "nowhere, which is not known"),
+        ("import decimal\ndecimal.getcontext()", "decimal.getcontext"),
+        ("await x", "awaits"),
+        ("async def f(): pass\nf()", "awaits"),
+        ("import sys\nsys.path.append('x')", "sys.path"),
+        ("import sys\nsys.modules", "sys.modules"),
+        ("import sys\nsys.stdout.close()", ".close"),
+        ("import time\ntime.process_time()", "time.process_time"),
+        ("import operator\noperator.attrgetter('__dict__')(i)", ".attrgetter"),
+        ("i.__class__", ".__class__"),
+        ("i.gi_frame.f_back", ".gi_frame"),
+        ("def g():\n    try:\n        yield 1\n    finally:\n        print(1)\nnext(g())", "PUSH_EXC_INFO"),
+        ("def g():\n    with x:\n        yield 1\nnext(g())", "PUSH_EXC_INFO"),
+        ("match i:\n    case int(real=x): x", "MATCH_CLASS"),
+        ("import statistics\nstatistics.namedtuple", ".namedtuple"),
+        ("import statistics\nstatistics.sys", "the module statistics.sys"),
+        ("import random\nrandom._inst", "random._inst"),
+        ("__builtins__", "__builtins__"),
+    ],
+)
+def test_a_body_that_may_leave_a_trace_or_see_one_and_where(body, says):
+    assert says in found(body, "x = 1" if "await x" in body else "").why
+
+
+@pytest.mark.parametrize(
+    ("body", "setup"),
+    [
+        ("f(i)", "import functools\n@functools.lru_cache\ndef f(x): return x"),
+        ("f(i)", "def f(x): f.c = 1"),
+        ("f(i)", "def f(x): return 1\nf.c = 3"),
+        ("f(i)", "import os\ndef f(x): return os.getpid()"),
+        ("fs[0](i)", "import os\nfs = [lambda x: os.getpid()]"),
+        ("f(i)", "import os\nf = os.getpid"),
+        ("f(i)", "import os\ndef make():\n    g = os.getpid\n    return lambda x: g()\nf = make()"),
+        ("f(i)", "import os\ndef f(x, g=os.getpid): return g()"),
+        ("f(i)", "import functools, os\nf = functools.partial(map, os.getpid)"),
+        ("c.x", "class C: x = 1\nc = C()"),
+        ("C.x", "class C: x = 1"),
+        ("it", "it = iter([1])"),
+        ("r.random()", "import random\nr = random.Random(1)"),
+        ("h[0].x", "import json\nh = [json]"),
+        ("f(i)", "import functools, json\n@functools.wraps(json.dumps)\ndef f(x): return 1"),
+        ("f(i)", "import types\nf = types.FunctionType((lambda x: 1).__code__, {'__name__': 'json'})"),
+        ("f(i)", "import warnings\nf = warnings.warn"),
+        ("print(i)", "import os\nprint = os.write"),
+        ("len(big)", f"big = [(n,) for n in range({MOST_LOOKED + 1})]"),
+        ("deep", "deep = []\nfor _ in range(5000): deep = [deep]"),
+    ],
+)
+def test_variables_of_the_notebook_that_are_not_known(body, setup):
+    assert found(body, setup).why
+
+
+def test_a_module_that_is_not_pythons_own_is_not_known(monkeypatch):
+    import json
+
+    assert found("json.dumps(i)", "import json").why == ""
+    theirs = types.ModuleType("json")
+    theirs.dumps = json.dumps
+    monkeypatch.setitem(sys.modules, "json", theirs)
+    assert "not Python's own" in found("json.dumps(i)", "import json").why
+    assert "imports json" in found("import json\njson.dumps(i)").why
+
+
+@pytest.mark.parametrize("target", ["x[0]", "x.y", "(a, x[0])"])
+def test_a_target_that_is_no_name(target):
+    assert "it binds" in found("1", "x = [1]", target).why
+
+
+@pytest.mark.parametrize(
+    ("body", "met"),
+    [
+        ("x = 1\nx", set()),
+        ("x += 1", {"x"}),
+        ("y = x\nx = 1", {"x"}),
+        ("if i: x = 1\nx", {"x"}),
+        ("x, (y, *z) = i\nx + y + z", set()),
+        ("x = [x for y in i]", {"x", "y"}),
+        ("del x", {"x"}),
+        ("def x(): return x\nx()", set()),
+        ("def y(): return x\nx = 1\ny()", {"x"}),
+        ("import math as x\nx.pi", set()),
+        ("x = y = 1\nx, y", set()),
+        ("for x in []: pass\nx", {"x"}),
+        ("f()\nx = 1", {"x"}),
+    ],
+)
+def test_names_whose_value_of_the_notebook_the_body_may_meet(body, met):
+    result = found(body, "def f(): return x\nx, y = [1], [2]")
+    assert result.why == "" and result.met & {"x", "y", "z"} == met
+
+
+def test_items_that_reach_no_code():
+    assert all(map(is_passive, [1, "a", None, (1, [2, {"a": {3}}]), range(3), b"x", [[]] * 9]))
+    assert not any(
+        map(is_passive, [print, [len], {"a": {1: test_items_that_reach_no_code}}, object(), iter([]), [types]])
+    )
+    assert not is_passive([[0]] * 300_000)
