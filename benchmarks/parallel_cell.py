@@ -4,14 +4,16 @@
 
 Rows of time: set-up and first fan-out in a fresh kernel, a fan-out cell over 8 items of about a millisecond, from an
 interrupt to the cell's reply, the next fan-out after it, a fan-out in which one task's process is killed, a cold Python
-to the first result of another process, and the memory of an idle pool. Then a table of behaviour, yes or no, each found
-by a cell that does it. Ours is a kernel of lambdakernel, every peer is in an ipykernel, and each is used as its own
-guide shows; two workers each. Times are from a request to its reply and idle. The order is drawn anew each round.
-What is not installed is left out, and said so.
+to the first result of another process, and the memory of an idle pool. Of ours alone, fan-outs of tasks that do
+nothing; beside them, some whose body asks for the number of its process, so that each task has one. Then a table of
+behaviour, yes or no, each found by a cell that does it. Ours is a kernel of lambdakernel, every peer is in an
+ipykernel, and each is used as its own guide shows; two workers each. Times are from a request to its reply and idle.
+The order is drawn anew each round. What is not installed is left out, and said so.
 
-Where ours loses its time: each task is a process of its own, forked from one that has opened the session and loaded
-what the body reaches, and that one is made for each fan-out. A pool that keeps its workers, as `lambdakernel.Executor`
-does, pays for neither; its workers know nothing of the notebook that they were not sent.
+Where ours loses its time: its processes are forked from one that has opened the session and loaded what the body
+reaches, and that one is made for each fan-out; and each task has a process of its own, unless its body is known to
+leave no trace in it. A pool that keeps its workers, as `lambdakernel.Executor` does, pays for neither; its workers know
+nothing of the notebook that they were not sent.
 
 Ours is given `--retries 1` where a task is killed: a lost task runs again only if its user says that it may.
 `ProcessPoolExecutor` is made anew in each cell: workers forked earlier know nothing that later cells define.
@@ -28,6 +30,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -42,6 +45,7 @@ FIRST, FAN_OUT = "set-up and first fan-out in a kernel", "fan-out cell over 8 it
 INTERRUPT, NEXT, KILLED = "interrupt to the cell's reply", "next fan-out after an interrupt", "a fan-out with a kill"
 COLD, MEMORY, LEFT = "cold python to first remote result", "memory of an idle pool, MB", "no process left after exit"
 SLOW = ("ipyparallel", "Dask", "Ray")
+EACH, OF_ITS_OWN = "a process for each task", "import os\nos.getpid()\nitem * item"
 WORK = "total = 0\nfor n in range(12_000): total += n * item\ntotal"
 ENDLESS = (
     "import time\nfor _ in range(300):\n    with open({path!r}, 'a') as f: _ = f.write('.')\n    time.sleep(0.1)\nitem"
@@ -112,6 +116,14 @@ def cells(bench: Turns, chosen: dict[str, Peer], folder: str, answers: Answers) 
 
 def _fan_out(book: Notebook) -> Callable[[], object]:
     return lambda: book.fan_out(WORK, 8)
+
+
+def short(bench: Turns, folder: str) -> None:
+    with Notebook(PEERS[US], f"{folder}/short") as book:
+        for items in (8, 200, 1000):
+            runs = {US: partial(book.fan_out, "item * item", items), EACH: partial(book.fan_out, OF_ITS_OWN, items)}
+            bench.turns(f"{items} tasks that do nothing", runs, 20)
+            bench.ahead(f"{items} tasks that do nothing")
 
 
 def behaviour(book: Notebook, name: str, answers: Answers) -> None:
@@ -287,6 +299,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="lk-bench-", ignore_cleanup_errors=True) as folder:
         first(bench, chosen, folder)
         cells(bench, chosen, folder, answers)
+        if US in chosen:
+            short(bench, folder)
     programs(bench, programs_of, answers)
     show_answers(bench, answers)
     bench.goals()

@@ -11,8 +11,8 @@ of numbers and one of categories.
 
 Where ours loses to Ray the first time: 100 MB are hashed once a call, so that a change in place between two calls is
 seen, and their memory file is a new one, whose pages the system makes as they are written; Ray writes into memory that
-it has had since its start, and its tasks may not write at all. `%%parallel` loses the row of the global, as each of its
-tasks is a process of its own; see `parallel_cell.py`.
+it has had since its start, and its tasks may not write at all. In the row of the global, `%%parallel` makes its
+processes anew for each fan-out; see `parallel_cell.py`.
 
 The rows of the global run in a kernel each: every peer in ipykernel, ours in its own. `work`, which reads the global,
 is defined in one cell and called by each later one. A result that is not of the global's newest value is counted as

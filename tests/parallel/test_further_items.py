@@ -303,6 +303,12 @@ def test_what_the_notebook_has_patched_is_its_own_code(notebook, births, monkeyp
     assert births == [0, 1, 2]
 
 
+def test_tasks_that_share_a_lattice_have_processes_of_their_own(notebook, births):
+    notebook.ok("from lambdakernel import Live\nfrom kvs.lattices import GCounter\ncount = Live(GCounter())")
+    notebook.ok("%%parallel --workers 1 for i in range(3) -> r\ncount.increment()\ncount.total()")
+    assert births == [0, 1, 2] and notebook.live["count"].total() == 3
+
+
 def test_a_limit_on_memory_is_of_one_item(notebook, births):
     notebook.ok("%%parallel --memory 500MB for i in range(4) -> r\ni")
     assert sorted(births) == [0, 1, 2, 3]
