@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from lambdakernel.parallel.stays import is_pythons
+from lambdakernel.parallel.known import is_pythons
 from lambdakernel.parallel.values import is_plain
 
 GREW_NBYTES = 32 * 1024 * 1024

@@ -28,13 +28,13 @@ from lambdakernel.parallel.fanout import FanOut
 from lambdakernel.parallel.header import Header, parse_header, whole_header
 from lambdakernel.parallel.items import CannotFanOut, describer, items_of, processors
 from lambdakernel.parallel.job import Job
+from lambdakernel.parallel.known import are_passive
 from lambdakernel.parallel.output import Grouped
 from lambdakernel.parallel.parcels import pack
 from lambdakernel.parallel.plain_lattices import joins_that_stay
 from lambdakernel.parallel.progress import Bar, Bundle, Progress
 from lambdakernel.parallel.results import Lost, Outcome, ParallelError, Raised, Returned, TaskFailed, failed
 from lambdakernel.parallel.shares import Shares
-from lambdakernel.parallel.stays import is_passive
 
 
 class Where(msgspec.Struct, frozen=True):
@@ -282,7 +282,7 @@ def _job(where: Where, begun: Begun, moment: str) -> Job:
         moment=moment,
         is_whole=prepared.is_whole,
         shows_value=(prepared.is_whole or not prepared.header.names) and not is_silent(prepared.source),
-        most_items=handover.MOST_ITEMS if len(begun.items) > 1 and is_passive([*begun.items]) else 1,
+        most_items=handover.MOST_ITEMS if len(begun.items) > 1 and are_passive(begun.items) else 1,
     )
 
 

@@ -19,39 +19,27 @@ import dis
 import functools
 import inspect
 import sys
-import sysconfig
 import types
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from importlib.machinery import PathFinder
 from typing import Any
 
 import msgspec
 
 from lambdakernel.parallel import traceless
 from lambdakernel.parallel.effects import MOST_CODES, MOST_VALUES, Use, imports_of, stored_by, uses_of
+from lambdakernel.parallel.known import (
+    ATOMS,
+    CONTAINERS,
+    can_change,
+    is_array,
+    is_built_in,
+    is_callable,
+    is_exception,
+    is_instance,
+    module_of_python,
+)
+from lambdakernel.parallel.met import is_of_names, met_by
 
-ATOMS = frozenset(
-    {int, float, complex, bool, str, bytes, bytearray, type(None), range, slice, type(Ellipsis), type(NotImplemented)}
-)
-_CONTAINERS = (list, tuple, set, frozenset, deque)
-_INSTANCES = frozenset(
-    {
-        ("datetime", "date"),
-        ("datetime", "time"),
-        ("datetime", "datetime"),
-        ("datetime", "timedelta"),
-        ("datetime", "timezone"),
-        ("decimal", "Decimal"),
-        ("fractions", "Fraction"),
-        ("re", "Pattern"),
-        ("array", "array"),
-        ("re", "RegexFlag"),
-        ("sys", "float_info"),
-        ("sys", "version_info"),
-    }
-)
-"""Classes whose instances hold nothing but what they show, and nothing of others."""
 _REFUSED = frozenset({"STORE_ATTR", "DELETE_ATTR", "LOAD_BUILD_CLASS", "IMPORT_STAR", "MATCH_CLASS"})
 _COROUTINES = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 MOST_LOOKED = 5000
@@ -78,7 +66,7 @@ def stays(tree: ast.Module, target: str, bound: Iterable[str], live: Mapping[str
     """Of the body `tree`, for items that are bound to `target`, in a notebook with the variables `live`."""
     names = frozenset(bound)
     try:
-        if target and not all(isinstance(node, _TARGETS) for node in ast.walk(ast.parse(f"{target} = 0").body[0])):
+        if target and not is_of_names(ast.parse(f"({target}\n)", mode="eval").body):
             raise _Unknown(f"it binds {target}")
         code = compile(tree, "<body>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
         walk = _Walk(live, names | frozenset(stored_by(code)))
@@ -87,27 +75,7 @@ def stays(tree: ast.Module, target: str, bound: Iterable[str], live: Mapping[str
         return Stays(str(e))
     except (RecursionError, ValueError, LookupError, TypeError) as e:  # nested too deeply, or odd in another way
         return Stays(f"it cannot be looked at: {type(e).__name__}: {e}")
-    return Stays("", frozenset(walk.met) | (_met_at_top(tree) - names))
-
-
-_TARGETS = (ast.Assign, ast.Name, ast.Tuple, ast.List, ast.Starred, ast.Constant, ast.expr_context)
-
-
-def is_passive(value: Any) -> bool:
-    """Whether an item holds nothing that could reach code or variables of the notebook: atoms, containers, arrays."""
-    queue, left = [value], MOST_VALUES
-    while queue:
-        one = queue.pop()
-        kind = type(one)
-        if kind in ATOMS or _is_array(one):
-            continue
-        if kind not in (list, tuple, set, frozenset, dict):
-            return False
-        left -= len(one)
-        if left < 0:
-            return False
-        queue += [part for part in ([*one, *one.values()] if kind is dict else one) if type(part) not in ATOMS]
-    return True
+    return Stays("", frozenset(walk.met) | (met_by(tree) - names))
 
 
 class _Walk:
@@ -136,7 +104,7 @@ class _Walk:
             raise _Unknown("it reaches more functions than are looked into")
         _refuse_instructions(code)
         for name in _imported_by(code):
-            if not traceless.is_module(name) or _of_python(name) is None:
+            if not traceless.is_module(name) or module_of_python(name) is None:
                 raise _Unknown(f"line {code.co_firstlineno} imports {name}")
         imports = {**outer, **imports_of(code)}
         for use in uses_of(code):
@@ -162,7 +130,7 @@ class _Walk:
             self.value(value, f"{where}: {use.name}")
         elif hasattr(builtins, use.name):
             built_in = getattr(builtins, use.name)
-            if use.name not in traceless.BUILTINS and not _is_exception(built_in):
+            if use.name not in traceless.BUILTINS and not is_exception(built_in):
                 raise _Unknown(f"{where} uses {use.name}")
             self.value(built_in, f"{where}: {use.name}")
         elif use.name not in self._own:
@@ -174,19 +142,28 @@ class _Walk:
         for n, attribute in enumerate(attributes):
             if not traceless.allows(name, attribute):
                 raise _Unknown(f"{where} uses {said}.{attribute}")
-            module = _of_python(name)
+            module = module_of_python(name)
             if module is None:
                 raise _Unknown(f"{where} uses {said}, which is not Python's own")
             value = getattr(module, attribute, None)
             if not isinstance(value, types.ModuleType):
-                if value is not sys.stdout and value is not sys.stderr:
-                    self.value(value, f"{where}: {said}.{attribute}")
+                self._of_library(value, attributes[n + 1 :], f"{where}: {said}.{attribute}")
                 return
             said = f"{said}.{attribute}"
             name = said if traceless.is_module(said) else value.__name__
             if not traceless.is_module(name) or n == len(attributes) - 1:
                 break
         raise _Unknown(f"{where} uses the module {said}")
+
+    def _of_library(self, value: Any, attributes: list[str], where: str) -> None:
+        """A value of a module, of which more is asked: it is everybody's, and must not change."""
+        if value is sys.stdout or value is sys.stderr:
+            return
+        self.value(value, where)
+        for attribute in (None, *attributes):
+            value = value if attribute is None else getattr(value, attribute, None)
+            if can_change(value):
+                raise _Unknown(f"{where} can change")
 
     # -- values
 
@@ -200,7 +177,7 @@ class _Walk:
         self._seen[id(value)] = value
         if len(self._seen) > MOST_LOOKED:
             raise _Unknown(f"{where} holds more than is looked into")
-        if kind in _CONTAINERS:
+        if kind in CONTAINERS:
             self._all(value, where)
         elif kind is dict:
             self._all(value.keys(), where)
@@ -210,9 +187,9 @@ class _Walk:
         elif kind is functools.partial:
             self._all([value.func, *value.args, *value.keywords.values()], where)
         elif isinstance(value, type):
-            if not (traceless.allows(value.__module__, value.__qualname__) or _is_built_in(value)):
+            if not (traceless.allows(value.__module__, value.__qualname__) or is_built_in(value)):
                 raise _Unknown(f"{where} is {value.__module__}.{value.__qualname__}")
-        elif not (_is_known_callable(value) or _is_array(value) or _is_instance(kind)):
+        elif not (is_callable(value) or is_array(value) or is_instance(kind)):
             raise _Unknown(f"{where} is of {kind.__module__}.{kind.__qualname__}")
 
     def _all(self, values: Any, where: str) -> None:
@@ -275,116 +252,3 @@ def _refuse_modules_in_pairs(code: types.CodeType, imports: Mapping[str, Any]) -
         names = instruction.argval if isinstance(instruction.argval, tuple) else ()
         if instruction.opname.startswith(("LOAD_FAST", "STORE_FAST")) and not imports.keys().isdisjoint(names):
             raise _Unknown(f"it uses the module {instruction.argval}")
-
-
-def _of_python(name: str) -> types.ModuleType | None:
-    """The module, if it is there and comes with Python, or is numpy's; one that Python brings is imported."""
-    if name not in sys.modules and not traceless.is_numpy(name):
-        spec = PathFinder.find_spec(name.partition(".")[0])
-        if name in sys.builtin_module_names or (spec is not None and is_pythons_file(spec.origin)):
-            __import__(name)
-    module = sys.modules.get(name)
-    if not isinstance(module, types.ModuleType):
-        return None
-    if traceless.is_numpy(name):
-        return module if "site-packages" in (found := str(module.__file__)) or "dist-packages" in found else None
-    return module if is_pythons(module) else None
-
-
-def is_pythons(module: types.ModuleType) -> bool:
-    """Whether it comes with Python."""
-    spec = getattr(module, "__spec__", None)
-    origin = getattr(spec, "origin", None)
-    return origin in ("built-in", "frozen") or is_pythons_file(origin)
-
-
-def is_pythons_file(path: object) -> bool:
-    if not isinstance(path, str) or "site-packages" in path or "dist-packages" in path:
-        return False
-    return path.startswith(_PYTHONS)
-
-
-_PYTHONS = tuple(
-    {sysconfig.get_path(name).rstrip("/") + "/" for name in ("stdlib", "platstdlib")}
-)  # extension modules are in a folder of it
-
-
-def _is_exception(value: object) -> bool:
-    return isinstance(value, type) and issubclass(value, BaseException)
-
-
-def _is_built_in(kind: type) -> bool:
-    return kind.__module__ == "builtins" and (kind.__name__ in traceless.BUILTINS or _is_exception(kind))
-
-
-def _is_known_callable(value: Any) -> bool:
-    """A function of a known module, in C or bound to the generator of all random numbers; or a function of arrays."""
-    numpy: Any = sys.modules.get("numpy")
-    if numpy is not None and type(value) is numpy.ufunc:
-        return True
-    name = str(getattr(value, "__name__", ""))
-    if isinstance(value, (types.BuiltinFunctionType, types.MethodType)):
-        owner = value.__self__
-        if owner is None or isinstance(owner, types.ModuleType):
-            module = str(getattr(value, "__module__", None) or "builtins")
-            return name in traceless.BUILTINS if module == "builtins" else traceless.allows(module, name)
-        return any(owner is one for one in _generators()) and traceless.is_attribute(name)
-    if type(value).__name__ in ("_ArrayFunctionDispatcher", "cython_function_or_method"):
-        return traceless.allows(str(value.__module__), name)
-    return False
-
-
-def _generators() -> Iterator[object]:
-    """Those of `random` and `numpy.random`, which begin anew with each item."""
-    for module, name in (("random", "_inst"), ("numpy.random.mtrand", "_rand")):
-        if module in sys.modules:
-            yield getattr(sys.modules[module], name, None)
-
-
-def _is_array(value: Any) -> bool:
-    """An array or a number of numpy's, that holds no objects."""
-    numpy: Any = sys.modules.get("numpy")
-    if numpy is None:
-        return False
-    if type(value) is numpy.ndarray:
-        return not value.dtype.hasobject
-    return isinstance(value, (numpy.generic, numpy.dtype)) and type(value).__module__.startswith("numpy")
-
-
-def _is_instance(kind: type) -> bool:
-    return (kind.__module__, kind.__qualname__) in _INSTANCES
-
-
-# -- names that are bound before they are read
-
-
-def _met_at_top(tree: ast.Module) -> set[str]:
-    """Names that the body may read before it has bound them itself. Only a statement that is run for sure binds for
-    sure: where one fails, the task has failed, too."""
-    sure, met = set[str](), set[str]()
-    for statement in tree.body:
-        match statement:
-            case ast.Assign(targets=targets, value=value):
-                met |= _named(value) - sure
-                for target in targets:
-                    if all(isinstance(node, _TARGETS) for node in ast.walk(target)):
-                        sure |= _named(target) - met
-                    else:
-                        met |= _named(target) - sure
-            case ast.Import(names=names) | ast.ImportFrom(names=names):
-                sure |= {alias.asname or alias.name.partition(".")[0] for alias in names} - met
-            case ast.FunctionDef(name=name, decorator_list=[]):
-                defaults = [*statement.args.defaults, *filter(None, statement.args.kw_defaults)]
-                met |= set().union(*map(_named, defaults)) - sure
-                sure |= {name} - met
-                met |= _named(statement) - sure
-            case _:
-                met |= _named(statement) - sure
-    return met
-
-
-def _named(node: ast.AST) -> set[str]:
-    """Every name in it, however it is used."""
-    return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)} | {
-        name for one in ast.walk(node) if isinstance(one, ast.Global) for name in one.names
-    }

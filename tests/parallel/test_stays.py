@@ -8,7 +8,8 @@ import types
 
 import pytest
 
-from lambdakernel.parallel.stays import MOST_LOOKED, is_passive, stays
+from lambdakernel.parallel.known import are_passive, is_passive
+from lambdakernel.parallel.stays import MOST_LOOKED, stays
 
 AWAITS = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
@@ -76,6 +77,7 @@ def test_numpy_is_known():
         ("np.r_[1, 2]", "numpy.r_"),
         ("np.random.set_state(1)", ".set_state"),
         ("np.load('x')", ".load"),
+        ("np.typecodes['x'] = 1", "numpy.typecodes can change"),
         ("np.save('x', a)", ".save"),
         ("np.char.add('a', 'b')", "numpy.char"),
         ("import numpy.testing", "imports numpy.testing"),
@@ -130,6 +132,8 @@ def test_numpy_is_known():
         ("import statistics\nstatistics.sys", "the module statistics.sys"),
         ("import random\nrandom._inst", "random._inst"),
         ("__builtins__", "__builtins__"),
+        ("import keyword\nkeyword.kwlist.append('x')", "keyword.kwlist can change"),
+        ("import hashlib\nhashlib.algorithms_available.add('x')", "can change"),
     ],
 )
 def test_a_body_that_may_leave_a_trace_or_see_one_and_where(body, says):
@@ -206,7 +210,7 @@ def test_names_whose_value_of_the_notebook_the_body_may_meet(body, met):
 
 def test_items_that_reach_no_code():
     assert all(map(is_passive, [1, "a", None, (1, [2, {"a": {3}}]), range(3), b"x", [[]] * 9]))
-    assert not any(
-        map(is_passive, [print, [len], {"a": {1: test_items_that_reach_no_code}}, object(), iter([]), [types]])
-    )
+    own = test_items_that_reach_no_code
+    assert not any(map(is_passive, [print, [len], {"a": {1: own}}, object(), iter([]), [types]]))
     assert not is_passive([[0]] * 300_000)
+    assert are_passive(range(1_000_000)) and are_passive([1, [2]]) and not are_passive([1, [own]])

@@ -1,0 +1,146 @@
+"""Values and modules that are known to leave no trace in their process when they are used, by `traceless`."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+import types
+from array import array
+from collections import deque
+from collections.abc import Iterator, Sequence
+from importlib.machinery import PathFinder
+from typing import Any
+
+from lambdakernel.parallel import traceless
+from lambdakernel.parallel.effects import MOST_VALUES
+
+ATOMS = frozenset(
+    {int, float, complex, bool, str, bytes, bytearray, type(None), range, slice, type(Ellipsis), type(NotImplemented)}
+)
+CONTAINERS = (list, tuple, set, frozenset, deque)
+_MUTABLE = (list, dict, set, deque, bytearray, array)
+_INSTANCES = frozenset(
+    {
+        ("datetime", "date"),
+        ("datetime", "time"),
+        ("datetime", "datetime"),
+        ("datetime", "timedelta"),
+        ("datetime", "timezone"),
+        ("decimal", "Decimal"),
+        ("fractions", "Fraction"),
+        ("re", "Pattern"),
+        ("array", "array"),
+        ("re", "RegexFlag"),
+        ("sys", "float_info"),
+        ("sys", "version_info"),
+    }
+)
+"""Classes whose instances hold nothing but what they show, and nothing of others."""
+_PYTHONS = tuple({sysconfig.get_path(name).rstrip("/") + "/" for name in ("stdlib", "platstdlib")})
+"""Where Python's library is, its extension modules in a folder of it."""
+
+
+def are_passive(items: Sequence[Any]) -> bool:
+    """Whether no item holds what could reach code or variables of the notebook: atoms, containers, arrays."""
+    return ATOMS.issuperset(map(type, items)) or all(map(is_passive, items))
+
+
+def is_passive(value: Any) -> bool:
+    """The same of one."""
+    queue, left = [value], MOST_VALUES
+    while queue:
+        one = queue.pop()
+        kind = type(one)
+        if kind in ATOMS or is_array(one):
+            continue
+        if kind not in (list, tuple, set, frozenset, dict):
+            return False
+        left -= len(one)
+        if left < 0:
+            return False
+        queue += [part for part in ([*one, *one.values()] if kind is dict else one) if type(part) not in ATOMS]
+    return True
+
+
+def module_of_python(name: str) -> types.ModuleType | None:
+    """The module, if it is there and comes with Python, or is numpy's; one that Python brings is imported."""
+    if name not in sys.modules and not traceless.is_numpy(name):
+        spec = PathFinder.find_spec(name.partition(".")[0])
+        if name in sys.builtin_module_names or (spec is not None and is_pythons_file(spec.origin)):
+            __import__(name)
+    module = sys.modules.get(name)
+    if not isinstance(module, types.ModuleType):
+        return None
+    if traceless.is_numpy(name):
+        return module if "site-packages" in (found := str(module.__file__)) or "dist-packages" in found else None
+    return module if is_pythons(module) else None
+
+
+def is_pythons(module: types.ModuleType) -> bool:
+    """Whether it comes with Python."""
+    spec = getattr(module, "__spec__", None)
+    origin = getattr(spec, "origin", None)
+    return origin in ("built-in", "frozen") or is_pythons_file(origin)
+
+
+def is_pythons_file(path: object) -> bool:
+    if not isinstance(path, str) or "site-packages" in path or "dist-packages" in path:
+        return False
+    return path.startswith(_PYTHONS)
+
+
+def is_exception(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)
+
+
+def is_built_in(kind: type) -> bool:
+    return kind.__module__ == "builtins" and (kind.__name__ in traceless.BUILTINS or is_exception(kind))
+
+
+def is_callable(value: Any) -> bool:
+    """A function of a known module, in C or bound to the generator of all random numbers; or a function of arrays."""
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is not None and type(value) is numpy.ufunc:
+        return True
+    name = str(getattr(value, "__name__", ""))
+    if isinstance(value, (types.BuiltinFunctionType, types.MethodType)):
+        owner = value.__self__
+        if owner is None or isinstance(owner, types.ModuleType):
+            module = str(getattr(value, "__module__", None) or "builtins")
+            return name in traceless.BUILTINS if module == "builtins" else traceless.allows(module, name)
+        return any(owner is one for one in _generators()) and traceless.is_attribute(name)
+    if type(value).__name__ in ("_ArrayFunctionDispatcher", "cython_function_or_method"):
+        return traceless.allows(str(value.__module__), name)
+    return False
+
+
+def _generators() -> Iterator[object]:
+    """Those of `random` and `numpy.random`, which begin anew with each item."""
+    for module, name in (("random", "_inst"), ("numpy.random.mtrand", "_rand")):
+        if module in sys.modules:
+            yield getattr(sys.modules[module], name, None)
+
+
+def is_array(value: Any) -> bool:
+    """An array or a number of numpy's, that holds no objects."""
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is None:
+        return False
+    if isinstance(value, numpy.dtype):
+        return not value.hasobject
+    is_theirs = type(value) is numpy.ndarray or (isinstance(value, numpy.generic) and _is_of_numpy(type(value)))
+    return is_theirs and not value.dtype.hasobject
+
+
+def _is_of_numpy(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == "numpy"
+
+
+def can_change(value: Any) -> bool:
+    """Whether it is something that holds others, and that can be changed in place."""
+    numpy: Any = sys.modules.get("numpy")
+    return isinstance(value, _MUTABLE) or (numpy is not None and isinstance(value, numpy.ndarray))
+
+
+def is_instance(kind: type) -> bool:
+    return (kind.__module__, kind.__qualname__) in _INSTANCES
