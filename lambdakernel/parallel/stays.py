@@ -236,9 +236,10 @@ def _refuse_instructions(code: types.CodeType) -> None:
         raise _Unknown(f"line {code.co_firstlineno} awaits")
     refused = _REFUSED | {"PUSH_EXC_INFO"} if code.co_flags & inspect.CO_GENERATOR else _REFUSED
     for instruction in dis.get_instructions(code):
-        if instruction.opname in refused or "IMPORT_STAR" in instruction.argrepr:
-            line = instruction.positions.lineno if instruction.positions else code.co_firstlineno
-            raise _Unknown(f"line {line}: {instruction.opname}")
+        name = "IMPORT_STAR" if "IMPORT_STAR" in instruction.argrepr else instruction.opname
+        if name in refused:
+            line = (instruction.positions and instruction.positions.lineno) or code.co_firstlineno
+            raise _Unknown(f"line {line}: {name}")
 
 
 def _imported_by(code: types.CodeType) -> Iterator[str]:
