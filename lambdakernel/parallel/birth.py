@@ -46,6 +46,7 @@ class Birth(NamedTuple):
 
         Raises:
             OSError: the system does not say (its directory is gone).
+            AttributeError: this Python does not tell of warnings.
         """
         return cls(dict(live), _facts(but), len(sys.modules), peak_nbytes(), _warnings_from_now())
 

@@ -51,7 +51,7 @@ class Stay:
         if self.is_first and self._left > 1:
             try:
                 self._birth = Birth.of(self._live, {turn.item})
-            except OSError:  # the system does not say what this process is
+            except (OSError, AttributeError):  # the system, or this Python, does not say what this process is
                 self._left = 1
 
     def is_free(self, turn: Turn, parcel: int) -> bool:

@@ -22,9 +22,6 @@ class Free:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def __contains__(self, task: Running) -> bool:
-        return self._waiting.get(task.id) is task
-
     def keep(self, task: Running) -> None:
         """The task is over, and its process is free."""
         self._waiting[task.id] = task
