@@ -6,7 +6,7 @@ import sys
 import sysconfig
 import types
 from array import array
-from collections import deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from importlib.machinery import PathFinder
 from typing import Any
@@ -18,6 +18,7 @@ ATOMS = frozenset(
     {int, float, complex, bool, str, bytes, bytearray, type(None), range, slice, type(Ellipsis), type(NotImplemented)}
 )
 CONTAINERS = (list, tuple, set, frozenset, deque)
+DICTIONARIES = (dict, OrderedDict, defaultdict, Counter)
 _MUTABLE = (list, dict, set, deque, bytearray, array)
 _INSTANCES = frozenset(
     {

@@ -30,6 +30,7 @@ from lambdakernel.parallel.effects import MOST_CODES, MOST_VALUES, Use, imports_
 from lambdakernel.parallel.known import (
     ATOMS,
     CONTAINERS,
+    DICTIONARIES,
     can_change,
     is_array,
     is_built_in,
@@ -179,9 +180,9 @@ class _Walk:
             raise _Unknown(f"{where} holds more than is looked into")
         if kind in CONTAINERS:
             self._all(value, where)
-        elif kind is dict:
+        elif kind in DICTIONARIES:
+            self._all([*value.values(), getattr(value, "default_factory", None)], where)
             self._all(value.keys(), where)
-            self._all(value.values(), where)
         elif kind is types.FunctionType:
             self._function(value, where)
         elif kind is functools.partial:

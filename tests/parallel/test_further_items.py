@@ -148,6 +148,15 @@ OF_ITS_OWN = {
         "data = {0, 8, 16, 24, 5000, 10000}",
         "v = list(data)\ndata.update(range(1000))\ndata.difference_update(set(range(1000)) - {0, 8, 16, 24})\nv",
     ),
+    "numbers that are counted": ("from collections import Counter\ndata = Counter()", "data[1] += 1\ndata[1]"),
+    "a default that is made": (
+        "from collections import defaultdict\ndata = defaultdict(list)",
+        "v = len(data)\ndata[i]\nv",
+    ),
+    "an order that changes": (
+        "from collections import OrderedDict\ndata = OrderedDict(a=1, b=2)",
+        "v = next(iter(data))\ndata.move_to_end(v)\nv",
+    ),
     "a queue": ("from collections import deque\ndata = deque([1])", "v = len(data)\ndata.append(3)\nv"),
     "numbers in a row": ("import array\ndata = array.array('i', [1])", "v = data[0]\ndata[0] = i + 2\nv"),
     "a large array": (f"{NUMPY}\ndata = np.zeros(300_000)", "v = float(data[150_000])\ndata[150_000] = i + 1\nv"),
