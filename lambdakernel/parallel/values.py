@@ -22,7 +22,13 @@ from lambdakernel.state.ambient import PREFIX, is_held
 _ATOMS = (int, float, complex, bool, str, bytes, type(None), range)
 _PLAIN = b"plain"
 """Before a pickle of atoms, for which nobody needs the session; other pickles begin with another byte."""
-_WITHOUT_CODE = ("warnings ", "figure ", "logger ", "sys.argv ", "module ", "pandas ", "class of pandas ", "colormap ")
+_WITHOUT_CODE = tuple(
+    f"{kind} "
+    for kind in (
+        *("warnings", "sys.argv", "module", "logger", "figure", "colormap", "pandas", "class of pandas"),
+        *("magic", "formatter", "hook", "set_custom_exc", "option"),  # of the shell, which a task has not
+    )
+)
 """Kinds of ambient state that are no code, or code that only those meet who name it."""
 
 

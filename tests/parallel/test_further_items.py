@@ -16,6 +16,7 @@ from parallel_notebook import interrupted_after, wait_for
 
 from lambdakernel.parallel import handover
 from lambdakernel.parallel.attempts import Attempts
+from tests.kernels import running
 
 ITEMS = 6
 PLACES = re.compile(r"(?i:0x[0-9a-f]+)|In\[\d+\]|ipython-input-\d+-")
@@ -343,3 +344,39 @@ def test_output_of_many_further_items_is_each_ones_own(notebook, births):
     assert notebook.out.replace("\n\n", "\n") == expected
     assert notebook.err == "".join(f"{-i}" * (i % 4) for i in shown)
     assert len(births) == 2
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("store"), session="further-test") as kernel:
+        yield kernel
+
+
+@pytest.mark.parametrize(
+    ("setup", "body", "is_few"),
+    [
+        ("import time", "time.sleep(0.1)\ni", True),
+        ("import matplotlib.pyplot as plt, numpy as np, pandas", "time.sleep(0.1)\nfloat(np.sqrt(i))", True),
+        ("import os", "time.sleep(0.1)\nos.getpid() and i", False),
+    ],
+)
+def test_the_processes_of_a_fan_out_in_a_kernel(kernel, setup, body, is_few):
+    """What a library leaves where code meets it, such as how IPython prints numbers, is nothing that tasks meet."""
+    if "matplotlib" in setup:
+        pytest.importorskip("matplotlib")
+        pytest.importorskip("pandas")
+    assert kernel.run(setup).status == "ok"
+    kernel.run("%%parallel for i in range(2) -> r\ni")
+    seen, is_over = set[int](), threading.Event()
+
+    def look():
+        while not is_over.wait(0.02):
+            seen.update(kernel.pids("task"))
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    result = kernel.run(f"%%parallel --workers 2 for i in range(12) -> r\n{body}")
+    is_over.set()
+    looker.join(10)
+    assert result.status == "ok", result.shown
+    assert (len(seen) <= 3) if is_few else (len(seen) >= 8)
