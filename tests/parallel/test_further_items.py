@@ -14,7 +14,7 @@ import psutil
 import pytest
 from parallel_notebook import interrupted_after, wait_for
 
-from lambdakernel.parallel import handover
+from lambdakernel.parallel import fanout, handover
 from lambdakernel.parallel.attempts import Attempts
 from tests.kernels import running
 
@@ -227,15 +227,21 @@ def test_a_task_that_fails_ends_its_process_and_the_others_go_on(notebook, birth
     assert births == [0, 1, 4, 7]
 
 
-def test_of_a_process_that_is_killed_one_item_is_lost(notebook, births):
-    """Its result before that are kept, and those after it have another process."""
+def test_of_a_process_that_is_killed_one_item_is_lost(notebook, births, monkeypatch):
+    """Its results before that are kept, and those after it have another process."""
     slept(notebook, 60)
+    given: list[int] = []
+
+    def noted(process, waiting, *args, **named):
+        given.append(waiting.index)
+        return handover.hand_over(process, waiting, *args, **named)
 
     def kill():
-        wait_for(lambda: tasks() and time.monotonic() > began + 1.5, 20)
+        wait_for(lambda: 3 in given, 20)
+        time.sleep(0.5)  # it has printed by then
         os.kill(tasks()[0].pid, signal.SIGKILL)
 
-    began = time.monotonic()
+    monkeypatch.setattr(fanout, "hand_over", noted)
     thread = threading.Thread(target=kill)
     thread.start()
     notebook.ok("%%parallel --workers 1 --keep-going for i in range(6) -> r\nf(i)")
