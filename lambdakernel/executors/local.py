@@ -18,6 +18,7 @@ import select
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from lambdakernel.executors import wire
@@ -56,9 +57,8 @@ def spawn_zygote(directory: str) -> LocalExecutor:
     return LocalExecutor(ours, pid)
 
 
-def connect(directory: str, job: int | None = None) -> LocalExecutor:
-    """The executor of a kernel, for one of its own workers: what it starts ends when it ends. With a `job` (a
-    descriptor), for the tasks of that.
+def connect(directory: str) -> LocalExecutor:
+    """The executor of a kernel, for one of its own workers: what it starts ends when it ends.
 
     Raises:
         OSError: the kernel's zygote is gone.
@@ -70,17 +70,24 @@ def connect(directory: str, job: int | None = None) -> LocalExecutor:
     except OSError:
         end.close()
         raise
-    zygote = LocalExecutor(end, None)
-    return zygote if job is None else fork_server(zygote, job)
+    return LocalExecutor(end, None)
 
 
-def fork_server(zygote: LocalExecutor, job: int) -> LocalExecutor:
-    """An executor for the tasks of the job in that descriptor, which are born with what their body reaches (see
-    `lambdakernel.worker.template`). Owns `zygote`, a conversation that nobody else uses."""
-    ours, theirs = wire.pair()
-    zygote.start(Invocation("0", "template", {}), (theirs.fileno(), job))
+def fork_server(zygote: LocalExecutor, params: Mapping[str, Any], job: int | None = None) -> ForkServer:
+    """An executor for the tasks of the job in that descriptor, or in one that it is given later. They are born with
+    what their body reaches (`lambdakernel.worker.template`). Owns `zygote`, a conversation of nobody else.
+
+    Raises:
+        OSError: no descriptor is left.
+    """
+    try:
+        ours, theirs = wire.pair()
+    except OSError:
+        zygote.close(0.0)
+        raise
+    zygote.start(Invocation("0", "template", params), (theirs.fileno(), *([] if job is None else [job])))
     theirs.close()
-    return _ForkServer(ours, zygote)
+    return ForkServer(ours, zygote)
 
 
 def zygote_address(directory: str) -> str:
@@ -140,10 +147,20 @@ class LocalExecutor:
             _reap(self._zygote_pid, deadline_s)
 
 
-class _ForkServer(LocalExecutor):
+class ForkServer(LocalExecutor):
+    """See `fork_server`."""
+
     def __init__(self, end: socket.socket, zygote: LocalExecutor) -> None:
         super().__init__(end, None)
         self._zygote = zygote
+
+    def give(self, job: int) -> bool:
+        """Give its job to one that has none; False if it is gone."""
+        try:
+            wire.send(self._end, {"op": "job"}, (job,))
+        except (wire.PeerGone, BlockingIOError):
+            return False
+        return True
 
     def events(self) -> list[Event]:
         found = super().events()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import atexit
 import sys
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, magics_class, no_var_expand
 
-from lambdakernel.executors.local import connect
+from lambdakernel.executors.spare import Spares
 from lambdakernel.parallel.analysis import BadCollect
 from lambdakernel.parallel.cell import Where, begin, prepare, run
 from lambdakernel.parallel.completion import completions
@@ -39,6 +39,17 @@ class ParallelMagics(Magics):
         jobs = Jobs(self._kernel.parent.params["directory"], self._durable.pins, self._on_main)
         atexit.register(jobs.close)
         return jobs
+
+    @cached_property
+    def spares(self) -> Spares:
+        """What waits for the next fan-out of this worker."""
+        kernel, durable = self._kernel, self._durable
+        return Spares(
+            kernel.parent.params["directory"],
+            {"store": durable.store, "session": durable.session},
+            lambda: durable.modules_named,
+            lambda seconds, call: kernel.main_loop.call_soon_threadsafe(kernel.main_loop.call_later, seconds, call),
+        )
 
     @no_var_expand
     @cell_magic
@@ -111,11 +122,12 @@ class ParallelMagics(Magics):
         return Where(
             shell=self.shell,
             durable=self._durable,
-            connect=partial(connect, kernel.parent.params["directory"]),
+            connect=self.spares.connect,
             store=self._durable.store,
             shares=self._shares,
             default_workers=kernel.settings.parallel_workers,
             price=kernel.settings.gb_second_price,
+            get_ready=self.spares.get_ready,
         )
 
     # -- jobs that are over

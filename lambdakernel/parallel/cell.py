@@ -50,6 +50,8 @@ class Where(msgspec.Struct, frozen=True):
     """0: as many as there are processors that we may use."""
     price: float = 0.0
     """Dollars for a GB-second; 0: none is known."""
+    get_ready: Callable[[], None] = lambda: None
+    """Called when a fan-out is over: have what the next one needs first."""
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -241,6 +243,7 @@ def fan_out(
             )
     finally:
         os.close(job)
+        where.get_ready()
 
 
 def again_of(where: Where, begun: Begun) -> Again:

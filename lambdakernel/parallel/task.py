@@ -20,11 +20,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple, NoReturn
 
+import kvs
 from lambdakernel import live as lives
 from lambdakernel.errors import LambdaKernelError
 from lambdakernel.executors import wire
@@ -38,7 +40,7 @@ from lambdakernel.parallel.line import Line
 from lambdakernel.parallel.memory import limited, size
 from lambdakernel.parallel.parcels import pack, unpack
 from lambdakernel.parallel.stays import NEVER, Stays, stays
-from lambdakernel.parallel.values import TaskSession
+from lambdakernel.parallel.values import TaskSession, rehearse
 
 GiveUp = Callable[[str], NoReturn]
 _libc = ctypes.CDLL(None)
@@ -68,6 +70,12 @@ class Loaded(NamedTuple):
     live: dict[str, Any]
     session: TaskSession
     stays: Stays = NEVER
+
+
+def get_ready(params: Mapping[str, str]) -> None:
+    """Before there is a job: what loading one does a first time in a process. `params`: the store and the session."""
+    with suppress(kvs.KvsError, OSError):  # loading meets it again, and says so
+        rehearse(params["store"], params["session"])
 
 
 def load(job: int) -> Loaded:

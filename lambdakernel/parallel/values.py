@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import kvs
 from lambdakernel import live as lives
-from lambdakernel.parallel.asof import Inherited
+from lambdakernel.parallel.asof import Inherited, reader
 from lambdakernel.parallel.parcels import Parcel, pack
 from lambdakernel.state import Namespace
 from lambdakernel.state.ambient import PREFIX, is_held
@@ -60,6 +60,16 @@ def from_parcel(namespace: Namespace, parcel: Parcel) -> Any:
         return pickle.loads(head[len(_PLAIN) :])
     with lives.adopting():
         return namespace.decode(head, parcel.buffers)
+
+
+def rehearse(store: str, session: str) -> None:
+    """What a `TaskSession` does a first time in a process; nothing is attached or loaded.
+
+    Raises:
+        kvs.KvsError, OSError: the store cannot be read.
+    """
+    with reader(store, session) as replica:
+        Namespace({}, replica, ignore={}, worker="a task").close()
 
 
 class TaskSession:

@@ -216,6 +216,11 @@ class Durable:
                 self._told.update(wanted)
                 self._kernel.link.say("modules", names=wanted)
 
+    @property
+    def modules_named(self) -> int:
+        """How many modules the front was told of, so that the next processes are born with them."""
+        return len(self._told)
+
     def residents(self) -> list[Any]:
         return [] if self.namespace is None else list(self.namespace.residents())
 

@@ -23,6 +23,7 @@ import socket
 import sys
 import traceback
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.machinery import PathFinder
 from typing import Any
 
@@ -117,7 +118,7 @@ def _be_template(order: Order) -> int:
             taken.append(found)
         return found is not None
 
-    loaded = template.become(order.fds, task.load, serve)
+    loaded = template.become(order.fds, partial(task.get_ready, order.params), task.load, serve)
     return int(task.run(taken[0].params, taken[0].fds, loaded))
 
 
@@ -206,6 +207,9 @@ def _hear(z: Zygote, poller: select.poll, fd: int) -> Order | None:
     if received is None:
         return None
     message, fds = received
+    if message["op"] == "job":  # for a process that could not load it: each task has it
+        wire.close_fds(fds)
+        return None
     if message["op"] == "end":
         z.keep_directory = True
         return None

@@ -39,6 +39,7 @@ class Session:
         self.namespace = Namespace(live, self.replica, ignore=dict(live), worker="test")
         self.namespace.attach()
         self.pins: set[object] = set()
+        self.modules_named = 0
         self.at_cells: list[Callable[[], None]] = []
 
     def ready(self) -> Namespace:
@@ -70,12 +71,12 @@ class Notebook:
             cells_run=0,
             running_cells=0,
             # no loop runs between the cells of this notebook: what jobs found is bound when the next one begins
-            main_loop=SimpleNamespace(call_soon_threadsafe=lambda call: None),
+            main_loop=SimpleNamespace(call_soon_threadsafe=lambda *_: None, call_later=None),
         )
         magics = ParallelMagics(self.shell, self.session, self.kernel)
         self.shell.register_magics(magics)
         self.shell.register_magics(JobMagics(self.shell, self.session, lambda: magics.jobs))
-        self.jobs = magics.jobs
+        self.jobs, self.magics = magics.jobs, magics
         self.session.at_cells.append(magics.settle)
         self.out = self.err = ""
 
@@ -105,6 +106,7 @@ class Notebook:
 
     def close(self) -> None:
         self.jobs.close()
+        self.magics.spares.close()
         self.session.replica.close()
         self.shell.restore_sys_module_state()
         InteractiveShell.clear_instance()

@@ -102,6 +102,8 @@ open({str(tmp_path)!r} + f"/{{p.pid}}.pid", "w")"""
         eventually(lambda: not kernel.pids("task") and not kernel.pids("template"), 10, "the end of tasks")
 
 
-def test_no_process_is_left_of_a_fan_out(kernel: Kernel) -> None:
-    assert kernel.run("%%parallel for i in range(4)\npass").status == "ok"
-    eventually(lambda: not kernel.pids("task") and not kernel.pids("template"), 5, "the end of tasks")
+def test_no_process_is_left_of_a_fan_out_but_those_that_wait_for_the_next(kernel: Kernel) -> None:
+    assert kernel.run("%%parallel for i in range(4) -> parents\nimport os\nos.getppid()").status == "ok"
+    used = set(kernel.value("parents"))
+    eventually(lambda: not kernel.pids("task") and not used & set(kernel.pids("template")), 5, "the end of tasks")
+    eventually(lambda: len(kernel.pids("template")) == 2, 5, "a spare, and no more")
