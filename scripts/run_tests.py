@@ -2,7 +2,8 @@
 
 Order: what takes seconds first (ruff, mypy), then pytest, in four processes at a time where there is no argument: what
 starts real kernels mostly waits, what forks its own process at every step should find it small (and then comes what a
-browser shows, so that they take about as long), ipykernel's own tests do little but wait, and the rest mostly computes.
+browser shows, so that they take about as long), ipykernel's own tests do little but wait (and then comes what fans
+out), and the rest mostly computes.
 Before that, as root on a system with apt, the packages that some tests use are installed where they are missing;
 otherwise those tests are skipped, and it is said which and why.
 """
@@ -30,7 +31,7 @@ USERS = {"chromium": "tests/browser", "redis-server": "tests of the network tier
 THAT_FORK = ("tests/state",)
 IN_A_BROWSER = ("tests/browser",)
 WITH_KERNELS = ("tests/scenarios",)
-THAT_WAIT = ("tests/conformance",)
+THAT_WAIT = ("tests/conformance", "tests/parallel", "tests/futures")
 SLOWEST = ("--durations=25", "--durations-min=2")
 """Says where the time went: a run has to stay far below what CI allows."""
 APT_S, CHECK_S, PYTEST_S = 300.0, 300.0, 1470.0

@@ -127,7 +127,7 @@ class ParallelMagics(Magics):
             shares=self._shares,
             default_workers=kernel.settings.parallel_workers,
             price=kernel.settings.gb_second_price,
-            get_ready=self.spares.get_ready,
+            get_ready=_keep_none if kernel.settings.cold else self.spares.get_ready,
         )
 
     # -- jobs that are over
@@ -147,3 +147,7 @@ class ParallelMagics(Magics):
         self.jobs.tell_lost(lambda text: print(text, file=sys.stderr))
         if names := self.jobs.settle():
             self._durable.ready().touch(names)
+
+
+def _keep_none() -> None:
+    """Where each cell has a worker of its own, what one gets ready would end with it."""

@@ -67,7 +67,7 @@ class Notebook:
         self.session = Session(store, self.live)
         self.kernel = SimpleNamespace(
             parent=SimpleNamespace(params={"directory": zygote, "front_pid": os.getpid()}),
-            settings=SimpleNamespace(parallel_workers=0, gb_second_price=0.0),
+            settings=SimpleNamespace(parallel_workers=0, gb_second_price=0.0, cold=False),
             cells_run=0,
             running_cells=0,
             # no loop runs between the cells of this notebook: what jobs found is bound when the next one begins

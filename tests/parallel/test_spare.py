@@ -82,3 +82,10 @@ def test_nobody_needs_it_for_long(tmp_path: Path) -> None:
         kernel.run("%%parallel for i in range(2) -> found\ni")
         eventually(lambda: not kernel.pids("template"), 20, "the spare to end")
         assert kernel.value("found") == [0, 1]
+
+
+def test_there_is_none_where_each_cell_has_a_worker_of_its_own(tmp_path: Path) -> None:
+    with running(tmp_path / "store", env={"LAMBDAKERNEL_COLD": "1"}) as kernel:
+        kernel.run("%%parallel for i in range(3) -> found\ni")
+        assert kernel.value("found") == [0, 1, 2]
+        assert kernel.pids("template") == []
