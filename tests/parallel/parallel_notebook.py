@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -109,6 +110,7 @@ class Notebook:
         self.magics.spares.close()
         self.session.replica.close()
         self.shell.restore_sys_module_state()
+        atexit.unregister(self.shell.atexit_operations)  # a collection for each shell at the end of all tests
         InteractiveShell.clear_instance()
 
 
