@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import pickle
 import sys
 from collections import ChainMap
-from types import CodeType, FunctionType
+from types import CodeType
 from typing import Any
 
 from cloudpickle import cloudpickle as cp
 
 from lambdakernel.futures.calls import is_importable
-from lambdakernel.futures.recipes import CACHE, keep_source, source_of
+from lambdakernel.futures.recipes import CACHE, keep_source, source_of, with_cache
 
 _APART = 4096
 """Bytes of a buffer from which on it is kept out of the pickle."""
@@ -32,10 +31,6 @@ def _make_code(source: tuple[str, tuple[str, ...]], args: tuple[Any, ...]) -> Co
     return CodeType(*args)
 
 
-def _make_cached(maxsize: int | None, typed: bool, function: FunctionType) -> Any:
-    return functools.lru_cache(maxsize, typed)(function)
-
-
 class _Pickler(cp.Pickler):
     dispatch_table = ChainMap({CodeType: _reduce_code}, cp.Pickler.dispatch_table)  # noqa: RUF012 (as in the class it extends)
 
@@ -51,7 +46,7 @@ class _Pickler(cp.Pickler):
             return joins.returned if self.is_result else joins.arrived, obj.__reduce__()[1]
         if type(obj) is CACHE and not is_importable(obj):
             kept = obj.cache_parameters()
-            return _make_cached, (kept["maxsize"], kept["typed"], obj.__wrapped__)
+            return with_cache, (kept["maxsize"], kept["typed"], obj.__wrapped__)
         managers = sys.modules.get("multiprocessing.managers")
         if managers is not None and isinstance(obj, managers.BaseProxy):
             make, (kind, token, serializer, options) = obj.__reduce__()

@@ -115,18 +115,23 @@ class Owner:
             data, fds = message
             number, how, spent, head, places, joined = pickle.loads(data)
             now = time.monotonic()
+            bad_joins = joins_error(joined, fds) if joined != b"" else None
             if how == READY:
-                self._staff.is_ready(worker, spent, now)
+                line.close(fds)
+                if bad_joins is None:
+                    self._staff.is_ready(worker, spent, now)
+                else:
+                    self._pool.break_with(initializer_failed(bad_joins))
                 continue
             if how == BROKEN:
                 _, error = value_of(how, head, places, fds)
                 assert error is not None
                 self._pool.break_with(initializer_failed(error))
                 continue
-            bad_joins = joins_error(joined, fds) if joined != b"" else None
             call = worker.calls.pop(number)
             worker.since = now
             if how == UNKNOWN:
+                line.close(fds)
                 worker.functions.clear()
                 worker.sent -= 1
                 self._waiting.appendleft(call)

@@ -26,8 +26,8 @@ _SOURCE = 32_000
 
 
 class RecipePickler(Pickler):
-    """Writes functions for which `goes_whole` says so, with the names that `reads` says they read, and modules by
-    name.
+    """Writes functions, and what a cache made of one, for which `goes_whole` says so, with the names that `reads` says
+    a function reads; and modules by name.
     """
 
     def __init__(
@@ -35,7 +35,6 @@ class RecipePickler(Pickler):
     ) -> None:
         super().__init__(file, 5)
         self._goes_whole, self._reads = goes_whole, reads
-        """Given a function, or a function with a cache; a function."""
         self._spaces: dict[int, dict[str, Any]] = {}
 
     def reducer_override(self, obj: Any) -> Any:
@@ -96,10 +95,15 @@ def make_function(
 
 
 def make_cached(maxsize: int | None, typed: bool, makings: tuple[Any, ...]) -> Any:
-    """The function with a cache, which is empty."""
+    """The function with a cache, without what the function refers to."""
+    return with_cache(maxsize, typed, make_function(*makings))
+
+
+def with_cache(maxsize: int | None, typed: bool, function: Any) -> Any:
+    """`function` with a cache, which is empty."""
     import functools
 
-    return functools.lru_cache(maxsize, typed)(make_function(*makings))
+    return functools.lru_cache(maxsize, typed)(function)
 
 
 def fill_cached(made: Any, state: tuple[Any, ...]) -> None:

@@ -80,7 +80,7 @@ class SteadyFunctions:
     """The functions that were sent, by number; one executor's. Any thread may call: at worst one gets two numbers."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[list[_Seen], Steady]] = {}
+        self._known: dict[int, tuple[Any, list[_Seen], Steady]] = {}
         self._reads: dict[CodeType, tuple[str, ...] | None] = {}
         self._numbers = itertools.count(1)
 
@@ -90,8 +90,8 @@ class SteadyFunctions:
         if inner is None:
             return None
         found = self._known.get(id(function))
-        if found is not None and found[0][0].function is inner and all(seen.holds() for seen in found[0]):
-            return found[1]
+        if found is not None and found[0] is function and all(seen.holds() for seen in found[1]):
+            return found[2]
         seen: list[_Seen] = []
         lives: list[Any] = []
         if is_importable(function) or not self._look(inner, seen, lives):
@@ -105,7 +105,7 @@ class SteadyFunctions:
         if len(self._known) >= _MOST:
             self._known.clear()
         steady = Steady(next(self._numbers), data, tuple(lives), began)
-        self._known[id(function)] = seen, steady
+        self._known[id(function)] = function, seen, steady
         return steady
 
     def _look(self, function: FunctionType, seen: list[_Seen], lives: list[Any]) -> bool:

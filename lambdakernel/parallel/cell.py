@@ -243,7 +243,8 @@ def fan_out(
             )
     finally:
         os.close(job)
-        where.get_ready()
+        if len(begun.items) > 1:
+            where.get_ready()
 
 
 def again_of(where: Where, begun: Begun) -> Again:

@@ -40,6 +40,8 @@ _NAMES = {"task": b"lk-task", _TEMPLATE: b"lk-template"}
 _TEMPLATE_END_MS = 1000
 """For a template to end what it has started, before it is killed."""
 _REHEARSAL = "lambdakernel.worker.rehearsal"
+_GENERATOR = "numpy.random"
+"""numpy loads it late, and each fan-out seeds it."""
 _WARM_AFTER_MS = 300
 """Milliseconds without an order before a module is imported ahead of need."""
 _MOST_PASSED = 2
@@ -219,8 +221,8 @@ def _hear(z: Zygote, poller: select.poll, fd: int) -> Order | None:
     order = Order(message["id"], message["role"], message["params"], fds)
     if order.role == "kernel":
         _warm_in_time(z)
-    elif order.role == _TEMPLATE and "numpy" in sys.modules:  # then tasks seed its generator, and numpy loads it late
-        importlib.import_module("numpy.random")
+    elif order.role == _TEMPLATE and "numpy" in sys.modules and _GENERATOR not in z.tried:
+        _warm(z, _GENERATOR)
     return order if _fork(z, poller, fd, order) else None
 
 
@@ -322,8 +324,8 @@ def _warm_in_time(z: Zygote) -> None:
 
 
 def _warm(z: Zygote, name: str) -> None:
-    """Import a wanted module, if it comes from the installation (a notebook's own `pandas.py` does not)."""
-    z.wanted.remove(name)
+    """Import a module ahead of need, if it comes from the installation (a notebook's own `pandas.py` does not)."""
+    z.wanted = [other for other in z.wanted if other != name]
     z.tried.add(name)
     if name in sys.modules or not (name == _REHEARSAL or _is_installed(name.partition(".")[0])):
         return

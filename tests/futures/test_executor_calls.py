@@ -470,6 +470,10 @@ table = {}
 def entry(key):
     return table.get(key)
 
+@functools.cache
+def counted(n):
+    return table.get("key", 0) if n > 99 else n if n < 2 else counted(n - 1) + counted(n - 2)
+
 with lambdakernel.Executor(1, preload=()) as executor:
     found = executor.submit(twice, 3).result()
     assert found[:3] == found[3:6] and found[0] == 9 and found[1] != os.getpid() and found[6] is None
@@ -482,6 +486,10 @@ with lambdakernel.Executor(1, preload=()) as executor:
         table["key"] = n
         assert executor.submit(entry, "key").result() == n
     assert executor.submit(functools.partial(fib, 10)).result() == 55
+    assert executor.submit(counted, 30).result() == 832040  # of a dictionary, so it goes whole with each call
+    old = executor.submit(square, 7).result()
+    square = functools.cache(square.__wrapped__)
+    assert executor.submit(square, 7).result() != old, "a new cache is empty"
 print(fib.cache_info().currsize, square.cache_info().currsize)
 """
 

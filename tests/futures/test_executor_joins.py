@@ -170,3 +170,15 @@ def test_what_was_taken_back_from_a_worker_that_died_is_told_again() -> None:
         assert lost == [n == 5 for n in range(1, 12)]
         assert {future.result() for future in futures if future.exception() is None} == {7}
     assert count.total() == 11
+
+
+def test_what_an_initializer_joins_is_joined() -> None:
+    count, words = Live(GCounter()), Live(GrowSet())
+
+    def begin() -> None:
+        count.increment()
+        words.merge({f"word-{n:09}" for n in range(40_000)})
+
+    with lambdakernel.Executor(1, initializer=begin) as executor:
+        assert executor.submit(abs, -1).result(DEADLINE_S) == 1
+        assert (count.total(), words.size()) == (1, 40_000)
