@@ -87,7 +87,7 @@ class Stream(OutStream):
     """`sys.stdout` and `sys.stderr` of a worker."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._sending, self._reading = threading.RLock(), threading.Lock()
+        self._sending, self._reading = threading.RLock(), threading.RLock()  # a signal handler may print meanwhile
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._to_echo: deque[bytes] = deque()
         super().__init__(*args, **kwargs)
@@ -120,12 +120,9 @@ class Stream(OutStream):
         if self._fid is None:
             return
         try:
-            os.set_blocking(self._fid, False)  # this end only; whoever writes still waits for room
-            poller = select.poll()
-            poller.register(self._fid, select.POLLIN)
             is_open = True
             while is_open and self._should_watch:
-                poller.poll()
+                _has_news(self._fid, None)
                 is_open = self._take_from_pipe()
                 while self._to_echo:
                     os.write(self._original_stdstream_copy, self._to_echo.popleft())
@@ -137,14 +134,20 @@ class Stream(OutStream):
         if self._fid is None:
             return False
         with self._reading:
-            try:
-                data = os.read(self._fid, _PIPE_BYTES)
-            except BlockingIOError:  # nothing there, or another thread has taken it
+            if not _has_news(self._fid, 0):  # nothing there, or another thread has taken it
                 return True
+            data = os.read(self._fid, _PIPE_BYTES)
             if self._should_watch:
                 self._to_echo.append(data)
                 self.write(self._decoder.decode(data, final=not data))
             return bool(data)
+
+
+def _has_news(fd: int, timeout_ms: int | None) -> bool:
+    """Whether a read does not wait; None: wait until it does not."""
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return bool(poller.poll(timeout_ms))
 
 
 def _may_be_interrupted() -> bool:

@@ -166,3 +166,29 @@ def test_a_forked_process_prints_through_its_parent(heard: zmq.Socket[bytes], ou
             os._exit(0)
         os.waitpid(pid, 0)
         assert b"from the child" in unpack(heard.recv())[1][-1]
+
+
+@pytest.mark.timeout(20)
+def test_who_prints_while_the_pipe_is_read_does_not_wait_for_itself(
+    heard: zmq.Socket[bytes], output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a signal handler does, in the middle of a flush that no interrupt can tear."""
+    made, (read, write) = stream(output), os.pipe()
+    monkeypatch.setattr(made, "_fid", read)
+    monkeypatch.setattr(made, "_should_watch", True)
+    written: list[str] = []
+
+    def print_meanwhile(text: str) -> None:
+        written.append(text)
+        made.flush()
+
+    monkeypatch.setattr(made, "write", print_meanwhile)
+    os.write(write, b"from a process")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        made.flush()
+    finally:
+        signal.signal(signal.SIGINT, before)
+        os.close(read)
+        os.close(write)
+    assert written == ["from a process"]
