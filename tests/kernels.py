@@ -36,7 +36,7 @@ NAME = "lambdakernel"
 MARKER = "LAMBDAKERNEL_TEST_MARKER"
 READY_S = 40.0
 CELL_S = 30.0
-_ROLES = {role: f"lk-{role}" for role in ("zygote", "worker", "task", "template", "scrub")}
+_ROLES = {role: f"lk-{role}" for role in ("zygote", "worker", "task", "idle", "template", "scrub")}
 
 
 @dataclass(slots=True)
@@ -263,7 +263,7 @@ class Kernel:
         return processes_marked(self.marker)
 
     def pids(self, role: str) -> list[int]:
-        """Processes of `zygote`, `worker`, `task`, `template` or `scrub`, oldest first."""
+        """Processes of `zygote`, `worker`, `task`, `idle`, `template` or `scrub`, oldest first."""
         found = [p for p in self.processes() if name_of(p) == _ROLES[role]]
         if role == "worker":  # what a worker forks, as a cell's own pool, has its name
             found = [p for p in found if name_of_parent(p) == _ROLES["zygote"]]

@@ -1,29 +1,75 @@
-"""A fork server that waits for its job: made when one fan-out ends, so that the next need not wait for it.
+"""What waits for the next fan-out, so that this need not wait for it.
 
-Half of what a fork server takes until its first task does not depend on the job: two forks, and what Python and the
-store do a first time in a process. There is one spare at most. It is given up when it has waited for `KEEP_S`, and
-when the session has come to use modules that it was not born with.
+- Kept: processes of the last fan-out, with the fork server that bore them. They have loaded what that fan-out needed,
+  and join what was committed since.
+- A spare, where none could be kept: a fork server without a job. Half of what a fork server takes until its first task
+  does not depend on that: two forks, and what Python and the store do a first time in a process.
+
+There is one of the two at most. It is given up when it has waited for `KEEP_S`, and when the session has come to use
+modules that it was not born with, or other things have changed that it cannot join (`mark`).
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+from lambdakernel.executors.base import Executor, ExecutorLost, Exited
 from lambdakernel.executors.local import ForkServer, LocalExecutor, connect, fork_server
 
 KEEP_S = 300.0
-"""Seconds that a spare waits for a job."""
+"""Seconds that something waits for a job."""
 _CLOSE_S = 1.0
+
+
+class Process(Protocol):
+    """One that waits. Its `id` is that of the invocation that started it."""
+
+    id: int
+
+    def close(self) -> None:
+        """Let it end."""
+
+
+P = TypeVar("P", bound=Process)
+
+
+class Kept(NamedTuple, Generic[P]):
+    """Processes of a fan-out that is over, and the executor that has started them. `mark`: what they are fit for."""
+
+    executor: Executor
+    processes: tuple[P, ...]
+    mark: object
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.close()
+        self.executor.close(_CLOSE_S)
+
+    def alive(self) -> Kept[P] | None:
+        """What is left of it now; None, and closed, if that is nothing."""
+        events = self.executor.events()
+        gone = {event.id for event in events if isinstance(event, Exited)}
+        for process in self.processes:
+            if str(process.id) in gone:
+                process.close()
+        left = tuple(process for process in self.processes if str(process.id) not in gone)
+        found = self._replace(processes=left)
+        if left and not any(isinstance(event, ExecutorLost) for event in events):
+            return found
+        found.close()
+        return None
 
 
 class _Spare(NamedTuple):
     server: ForkServer
-    born_with: int
+
+    def close(self) -> None:
+        self.server.close(_CLOSE_S)
 
 
-class Spares:
+class Spares(Generic[P]):
     """The executors of a worker's fan-outs; from any thread.
 
     `params` are those of a fork server, `modules` says how many modules the session was seen to use, and
@@ -39,7 +85,9 @@ class Spares:
     ) -> None:
         self._directory, self._params, self._modules, self._later = directory, params, modules, later
         self._lock = threading.Lock()
-        self._spare: _Spare | None = None
+        self._waiting: _Spare | Kept[P] | None = None
+        self._born_with = 0
+        """How many modules the session used when that came to wait."""
 
     def connect(self, job: int | None) -> LocalExecutor:
         """For the tasks of the job in that descriptor; None: for tasks that load what they need themselves.
@@ -49,38 +97,68 @@ class Spares:
         """
         if job is None:
             return connect(self._directory)
-        spare = self._take()
-        if spare is not None:
-            if spare.born_with == self._modules() and spare.server.give(job):
+        self._give_up_outdated()
+        spare = self._take(_Spare)
+        if isinstance(spare, _Spare):
+            if spare.server.give(job):
                 return spare.server
-            spare.server.close(_CLOSE_S)
+            spare.close()
         return fork_server(connect(self._directory), self._params, job)
 
+    def kept(self, mark: object) -> Kept[P] | None:
+        """What was kept, if it is fit for a fan-out of that mark; whoever takes it ends it, or has it kept again."""
+        self._give_up_outdated()
+        kept = self._take(Kept)
+        if not isinstance(kept, Kept):
+            return None
+        if kept.mark == mark:
+            return kept.alive()
+        kept.close()
+        return None
+
+    def keep(self, executor: Executor, processes: tuple[P, ...], mark: object) -> None:
+        """Have these for the next fan-out, in place of what waits. `mark` is of theirs."""
+        self._wait(Kept(executor, processes, mark))
+
     def get_ready(self) -> None:
-        """Have a spare for the next job. Returns at once; that there is none is found out by who needs it."""
-        with self._lock:
-            if self._spare is not None:
-                return
+        """Have a spare for the next job, if nothing waits. Returns at once; that there is none is found out by who
+        needs it."""
+        if self._waiting is None:
             try:
                 server = fork_server(connect(self._directory), self._params)
             except OSError:
                 return
-            spare = self._spare = _Spare(server, self._modules())
-        self._later(KEEP_S, lambda: self._give_up(spare))
+            self._wait(_Spare(server))
 
     def close(self) -> None:
-        spare = self._take()
-        if spare is not None:
-            spare.server.close(_CLOSE_S)
+        waiting = self._take()
+        if waiting is not None:
+            waiting.close()
 
-    def _take(self) -> _Spare | None:
+    def _wait(self, what: _Spare | Kept[P]) -> None:
         with self._lock:
-            spare, self._spare = self._spare, None
-        return spare
+            before, self._waiting, self._born_with = self._waiting, what, self._modules()
+        if before is not None:
+            before.close()
+        self._later(KEEP_S, lambda: self._give_up(what))
 
-    def _give_up(self, spare: _Spare) -> None:
+    def _take(self, kind: type = object) -> _Spare | Kept[P] | None:
         with self._lock:
-            if self._spare is not spare:
+            found = self._waiting
+            if not isinstance(found, kind):
+                return None
+            self._waiting = None
+        return found
+
+    def _give_up_outdated(self) -> None:
+        with self._lock:
+            what = self._waiting if self._born_with != self._modules() else None
+        if what is not None:
+            self._give_up(what)
+
+    def _give_up(self, what: _Spare | Kept[P]) -> None:
+        with self._lock:
+            if self._waiting is not what:
                 return
-            self._spare = None
-        spare.server.close(_CLOSE_S)
+            self._waiting = None
+        what.close()

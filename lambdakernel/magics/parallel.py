@@ -13,11 +13,13 @@ from IPython.core.magic import Magics, cell_magic, magics_class, no_var_expand
 
 from lambdakernel.executors.spare import Spares
 from lambdakernel.parallel.analysis import BadCollect
-from lambdakernel.parallel.cell import Where, begin, prepare, run
+from lambdakernel.parallel.begun import Where
+from lambdakernel.parallel.cell import begin, prepare, run
 from lambdakernel.parallel.completion import completions
 from lambdakernel.parallel.header import HeaderError
 from lambdakernel.parallel.items import CannotFanOut
 from lambdakernel.parallel.jobs import Jobs
+from lambdakernel.parallel.running import Running
 from lambdakernel.parallel.shares import Shares
 
 
@@ -41,7 +43,7 @@ class ParallelMagics(Magics):
         return jobs
 
     @cached_property
-    def spares(self) -> Spares:
+    def spares(self) -> Spares[Running]:
         """What waits for the next fan-out of this worker."""
         kernel, durable = self._kernel, self._durable
         return Spares(
@@ -127,7 +129,7 @@ class ParallelMagics(Magics):
             shares=self._shares,
             default_workers=kernel.settings.parallel_workers,
             price=kernel.settings.gb_second_price,
-            get_ready=_keep_none if kernel.settings.cold else self.spares.get_ready,
+            spares=None if kernel.settings.cold else self.spares,  # there a cell's worker ends with it
         )
 
     # -- jobs that are over
@@ -147,7 +149,3 @@ class ParallelMagics(Magics):
         self.jobs.tell_lost(lambda text: print(text, file=sys.stderr))
         if names := self.jobs.settle():
             self._durable.ready().touch(names)
-
-
-def _keep_none() -> None:
-    """Where each cell has a worker of its own, what one gets ready would end with it."""

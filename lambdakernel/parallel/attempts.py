@@ -79,9 +79,11 @@ class Waiting(msgspec.Struct):
 class Attempts:
     """Counts attempts; those that are tried again come before those that were not tried yet."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, fan: str = "", *, ids_from: int = 0) -> None:
+        """Of `total` tasks of the fan-out named `fan`; the executor has used ids up to `ids_from`."""
         self._made = [0] * total
-        self._next = self._ids = 0
+        self._fan = fan
+        self._next, self._ids = 0, ids_from
         self._again: list[Waiting] = []
 
     def made(self, index: int) -> int:
@@ -124,7 +126,7 @@ class Attempts:
         for fd in (ours.fileno(), out, err):
             os.set_blocking(fd, False)
         pipes = {out: "stdout", err: "stderr"}
-        params = {"index": waiting.index, "attempt": attempt, "is_guarded": is_guarded}
+        params = {"index": waiting.index, "attempt": attempt, "is_guarded": is_guarded, "fan": self._fan}
         executor.start(Invocation(str(id), "task", params), (theirs.fileno(), job, item, out_end, err_end))
         theirs.close()
         wire.close_fds((out_end, err_end))

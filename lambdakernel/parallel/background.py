@@ -23,8 +23,11 @@ from typing import Any
 
 import msgspec
 
-from lambdakernel.parallel.cell import Begun, Where, again_of, fan_out, results, shower
+from lambdakernel.parallel.begun import Begun, Where
+from lambdakernel.parallel.cell import results
 from lambdakernel.parallel.fanout import FanOut, Stopped
+from lambdakernel.parallel.frontend import shower
+from lambdakernel.parallel.launch import again_of, fan_out
 from lambdakernel.parallel.parcels import content, with_content
 from lambdakernel.parallel.progress import Bar, Progress
 from lambdakernel.parallel.results import Outcome, ParallelError, TaskFailed

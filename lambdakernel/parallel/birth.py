@@ -50,6 +50,14 @@ class Birth(NamedTuple):
         """
         return cls(dict(live), _facts(but), len(sys.modules), peak_nbytes(), _warnings_from_now())
 
+    def again(self, live: dict[str, Any], but: Set[int]) -> Birth:
+        """Of the same process, now: it was as at its birth, and has loaded more since.
+
+        Raises:
+            OSError: as `of`.
+        """
+        return Birth(dict(live), _facts(but), len(sys.modules), peak_nbytes(), self.warned)
+
     def is_as_now(self, live: dict[str, Any], met: Set[str], but: Set[int]) -> bool:
         """Whether the process is what it was, once `live` is: that is made so. `met` are names by which the body may
         have changed a value in place that it has bound anew since."""

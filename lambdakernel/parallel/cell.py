@@ -8,95 +8,23 @@ failed. An interrupt before the binding leaves the namespace as it was.
 from __future__ import annotations
 
 import ast
-import os
-import random
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from lambdakernel.errors import NoWorker, ValueDamaged
-from lambdakernel.executors.base import Executor
-from lambdakernel.parallel import handover, values
-from lambdakernel.parallel.again import Again, effect_of_source
-from lambdakernel.parallel.analysis import Body, Collect, Final, analyse, collects, is_silent, notebook_syntax
-from lambdakernel.parallel.attempts import Limits
-from lambdakernel.parallel.fanout import FanOut
-from lambdakernel.parallel.header import Header, parse_header, whole_header
-from lambdakernel.parallel.items import CannotFanOut, describer, items_of, processors
-from lambdakernel.parallel.job import Job
-from lambdakernel.parallel.known import are_passive
-from lambdakernel.parallel.output import Grouped
-from lambdakernel.parallel.parcels import pack
+from lambdakernel.errors import ValueDamaged
+from lambdakernel.parallel import values
+from lambdakernel.parallel.analysis import analyse, collects, notebook_syntax
+from lambdakernel.parallel.begun import Begun, Cell, Prepared, Where
+from lambdakernel.parallel.frontend import bar_name, shower
+from lambdakernel.parallel.header import parse_header, whole_header
+from lambdakernel.parallel.items import CannotFanOut, describer, items_of
+from lambdakernel.parallel.launch import fan_out
 from lambdakernel.parallel.plain_lattices import joins_that_stay
-from lambdakernel.parallel.progress import Bar, Bundle, Progress
+from lambdakernel.parallel.progress import Bar
 from lambdakernel.parallel.results import Lost, Outcome, ParallelError, Raised, Returned, TaskFailed, failed
-from lambdakernel.parallel.shares import Shares
-
-
-class Where(msgspec.Struct, frozen=True):
-    """The kernel around the cell: what a fan-out needs of it."""
-
-    shell: Any
-    durable: Any
-    connect: Callable[[int | None], Executor]
-    """Gives an executor for tasks: of that job, if it is given one."""
-    store: str
-    shares: Shares
-    default_workers: int = 0
-    """0: as many as there are processors that we may use."""
-    price: float = 0.0
-    """Dollars for a GB-second; 0: none is known."""
-    get_ready: Callable[[], None] = lambda: None
-    """Called when a fan-out is over: have what the next one needs first."""
-
-
-class Cell(msgspec.Struct, frozen=True):
-    """The cell as the user wrote it, with the file name and the label that tracebacks give it."""
-
-    source: str
-    above: int
-    """Its lines before the body."""
-    label: str
-    filename: str
-
-    def line(self, number: int) -> str:
-        lines = self.source.split("\n")
-        return lines[number - 1].strip() if number <= len(lines) else ""
-
-
-class Prepared(msgspec.Struct, frozen=True):
-    """A cell that was read and found fit to run."""
-
-    header: Header
-    body: Body
-    collects: tuple[Collect, ...]
-    source: str
-    """The body as Python, on the lines that it has in the cell."""
-    cell: Cell
-    is_whole: bool = False
-    """The body is a whole cell that runs once; each name that it assigns is collected."""
-
-
-class Begun(msgspec.Struct, frozen=True):
-    """A cell whose items are known."""
-
-    namespace: Any
-    prepared: Prepared
-    items: Sequence[Any]
-    describe: Callable[[int], str]
-    """A short text for the item of a task."""
-
-    def heading(self, index: int) -> str:
-        said = self.describe(index)
-        return f"task {index} ({said})" if said else f"task {index}"
-
-    def item(self, index: int) -> int:
-        """The descriptor of the parcel of an item; raises what pickling raises."""
-        return values.to_parcel(self.namespace, self.items[index])
 
 
 def begin(where: Where, prepared: Prepared) -> Begun:
@@ -201,132 +129,6 @@ def refuse_joins_that_stay(prepared: Prepared, live: Mapping[str, Any]) -> None:
     own = {*prepared.header.bound, *prepared.header.names}
     if stays := joins_that_stay(ast.parse(prepared.source), own, live):
         raise CannotFanOut(f"{stays} Nothing ran.")
-
-
-# -- the tasks
-
-
-@contextmanager
-def fan_out(
-    where: Where,
-    begun: Begun,
-    watch: Callable[[Progress], None],
-    *,
-    item: Callable[[int], int] | None = None,
-    moment: str = "",
-    again: Again | None = None,
-) -> Iterator[FanOut]:
-    """The fan-out of a cell, to be run inside. `item` gives parcels of items that were made before; `moment` is what
-    the tasks see of the session, as `asof` reads it; `again` says whether they may run twice, if that is known."""
-    options = begun.prepared.header.options
-    usual = where.default_workers or processors()
-    job = pack(_job(where, begun, moment).to_bytes())
-    try:
-        with where.shares.one_more(usual) as share:
-            yield FanOut(
-                _executor(where, job, len(begun.items)),
-                job=job,
-                total=len(begun.items),
-                item=item or begun.item,
-                limits=Limits(
-                    options.workers or usual,
-                    options.timeout_s,
-                    options.memory_nbytes,
-                    options.retries,
-                    options.retry_errors,
-                ),
-                grouped=Grouped(_write, begun.heading, _display),
-                watch=watch,
-                share=None if options.workers else share,
-                again=again or again_of(where, begun),
-                price=where.price,
-            )
-    finally:
-        os.close(job)
-        if len(begun.items) > 1:
-            where.get_ready()
-
-
-def again_of(where: Where, begun: Begun) -> Again:
-    """Whether tasks may have a second attempt beside the first; found out when it is first asked."""
-    prepared, live = begun.prepared, where.shell.user_ns
-
-    def effect() -> str:
-        bound = prepared.header.bound
-        return effect_of_source(prepared.source, bound, live, lambda name: begun.namespace.load([name]), begun.items)
-
-    return Again(prepared.header.options.again, effect)
-
-
-def _executor(where: Where, job: int, total: int) -> Executor:
-    try:
-        return where.connect(job if total > 1 else None)
-    except OSError as e:
-        raise NoWorker(f"the process that starts tasks cannot be reached ({e.strerror or e})") from e
-
-
-def _job(where: Where, begun: Begun, moment: str) -> Job:
-    namespace, prepared = begun.namespace, begun.prepared
-    return Job(
-        store=where.store,
-        session=where.durable.session,
-        epoch=namespace.current_epoch(),
-        body=prepared.source,
-        cell=prepared.cell.source,
-        filename=prepared.cell.filename,
-        label=prepared.cell.label,
-        target=prepared.header.target,
-        bound=prepared.header.bound,
-        names=prepared.header.names,
-        finals=tuple(c.name for c in prepared.collects if isinstance(c, Final)),
-        seeds=_seeds(),
-        import_path=tuple(path for path in sys.path if isinstance(path, str)),
-        fan=os.urandom(6).hex(),
-        memory_nbytes=prepared.header.options.memory_nbytes,
-        moment=moment,
-        is_whole=prepared.is_whole,
-        shows_value=(prepared.is_whole or not prepared.header.names) and not is_silent(prepared.source),
-        most_items=handover.MOST_ITEMS if len(begun.items) > 1 and are_passive(begun.items) else 1,
-    )
-
-
-def _seeds() -> dict[str, int]:
-    """Drawn from the notebook's generators: two fan-outs differ, and a seeded notebook gives the same again."""
-    seeds = {"random": random.getrandbits(64)}
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        seeds["numpy"] = int(numpy.random.randint(2**31))
-    return seeds
-
-
-def bar_name() -> str:
-    """A name for a display that nothing else has."""
-    return f"lambdakernel-parallel-{os.urandom(8).hex()}"
-
-
-def shower(name: str) -> Callable[[Bundle, bool], None]:
-    """Shows a bundle as the display `name`, or updates it."""
-    import IPython.display
-
-    ipython: Any = IPython.display
-
-    def show(bundle: Bundle, is_update: bool) -> None:
-        (ipython.update_display if is_update else ipython.display)(bundle, raw=True, display_id=name)
-
-    return show
-
-
-def _display(data: dict[str, Any], metadata: dict[str, Any]) -> None:
-    import IPython.display
-
-    ipython: Any = IPython.display
-    ipython.display(data, metadata=metadata, raw=True)
-
-
-def _write(stream: str, text: str) -> None:
-    target = sys.stdout if stream == "stdout" else sys.stderr
-    target.write(text)
-    target.flush()
 
 
 # -- afterwards

@@ -10,6 +10,7 @@ Theory of operation
   says that its process is gone; what it said and printed until then is read first. One that said nothing is Lost.
 - A process that is as it was born says that too (`further`): then its task is over, and the next task that waits is
   given to it (`handover`) in place of a birth. Second attempts beside a first have processes of their own.
+- When all is over, the processes that are free, and the executor, can be kept for another fan-out (`kept`).
 - A lost task is tried again as often as the limits allow, once its process is surely gone. What the lost attempt
   printed is kept, and marked.
 - A task that is late (`stragglers`) has a second attempt beside the first, where it may (`again`). The first result is
@@ -24,7 +25,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from lambdakernel.executors import wire
@@ -38,7 +39,7 @@ from lambdakernel.parallel.attempts import (
     has_room,
     most_at_once,
 )
-from lambdakernel.parallel.handover import Free, hand_over
+from lambdakernel.parallel.handover import Free, hand_over, idle
 from lambdakernel.parallel.joins import Joins
 from lambdakernel.parallel.memory import size
 from lambdakernel.parallel.output import Grouped
@@ -62,7 +63,8 @@ class Stopped(Exception):
 
 class FanOut:
     """See the module. `item(index)` gives the descriptor of a task's packed item, which is closed here. `share` says
-    how many tasks this fan-out may run now, beside others."""
+    how many tasks this fan-out may run now, beside others. `free` are processes of the executor that another fan-out
+    has kept, and `keeps` says how many are to be kept of this one, which is named `fan`."""
 
     def __init__(
         self,
@@ -77,9 +79,12 @@ class FanOut:
         share: Callable[[], int] | None = None,
         again: Again = NEVER,
         price: float = 0.0,
+        fan: str = "",
+        free: Sequence[Running] = (),
+        keeps: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._executor = executor
+        self.executor = executor
         self._job = job
         self._item = item
         self._limits = limits
@@ -91,16 +96,22 @@ class FanOut:
         """What tasks join into live lattices."""
         self._clock = clock
         self._looked = clock()
-        self._attempts = Attempts(total)
+        self._attempts = Attempts(total, fan, ids_from=max((process.id for process in free), default=0))
         self._most = min(limits.workers, most_at_once())
         self._stragglers = Stragglers(total)
         self._live: dict[int, Running] = {}
         self._free = Free()
+        self._keeps = keeps
+        self.kept: tuple[Running, ...] = ()
+        """Free processes that go on, and the executor with them; whoever takes them ends them."""
         self._unwanted: set[int] = set()
         """Attempts that were dropped before their process was there."""
         self._tally = Tally(total, price, clock)
         self._waited = Waited(executor.fileno())
         self._stopping = False
+        for process in free:
+            self._free.keep(process)
+            self._waited.add(process)
 
     @property
     def progress(self) -> Progress:
@@ -125,6 +136,7 @@ class FanOut:
                 if self._stopping:
                     raise Stopped
                 self._on_time()
+            self._keep()
         finally:
             self._close()
         return self._tally.outcomes()
@@ -134,11 +146,21 @@ class FanOut:
         self._stopping = True
         self._waited.ring()
 
+    def _keep(self) -> None:
+        found = self._free.take_all()
+        for process in found:
+            self._waited.forget(process)
+        most = 0 if self._live or self._unwanted else self._keeps  # news of these would be another fan-out's
+        self.kept = tuple(map(idle, found[:most]))
+        for process in found[most:]:
+            process.close()
+
     def _close(self) -> None:
         for task in self._live.values():
             task.look()
             self._tally.took(task, task.now.resident)
-        self._executor.close(CLOSE_DEADLINE_S)
+        if not self.kept:
+            self.executor.close(CLOSE_DEADLINE_S)
         for task in [*self._live.values(), *self._free.take_all()]:
             task.close()
         self._waited.close()
@@ -151,7 +173,7 @@ class FanOut:
     def _start_some(self) -> None:
         while self._has_room() and (task := self._attempts.next()) is not None:
             self._start_with_item(task)
-        if not self._attempts.are_waiting:
+        if not self._attempts.are_waiting and not self._keeps:
             self._waited.let_go(*self._free.take_all())  # they end, then
 
     def _start_again(self) -> None:
@@ -191,7 +213,8 @@ class FanOut:
         while len(self._free):
             process, attempt, now = self._free.take(), self._attempts.made(waiting.index) + 1, self._clock()
             try:
-                task = hand_over(process, waiting, attempt, item, now=now, deadline=self._limits.time_is_up(now))
+                deadline = self._limits.time_is_up(now)
+                task = hand_over(process, waiting, attempt, item, self._job, now=now, deadline=deadline)
             except (wire.PeerGone, BlockingIOError):
                 self._waited.let_go(process)
                 continue
@@ -202,7 +225,7 @@ class FanOut:
 
     def _start(self, waiting: Waiting, item: int) -> None:
         guarded, now = waiting.is_beside and self._again.is_guarded, self._clock()
-        self._enter(self._attempts.begin(waiting, self._executor, self._job, item, now=now, is_guarded=guarded))
+        self._enter(self._attempts.begin(waiting, self.executor, self._job, item, now=now, is_guarded=guarded))
 
     def _enter(self, task: Running) -> None:
         task.joins = partial(self.joins.hear, task.id)
@@ -213,8 +236,8 @@ class FanOut:
     # -- what happens
 
     def _on_ready(self, fd: int) -> None:
-        if fd == self._executor.fileno():
-            for event in self._executor.events():
+        if fd == self.executor.fileno():
+            for event in self.executor.events():
                 self._on_event(event)
         elif (task := self._waited.task_of(fd)) is None:
             return  # its task ended in this same round, or this is the bell

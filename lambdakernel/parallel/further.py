@@ -1,4 +1,4 @@
-"""The items that one task's process takes, one after the other.
+"""The items that one task's process takes, one after the other; those of a later fan-out, too.
 
 Theory of operation
 - A process that is what it was at its birth, when an item is through, is free: it says so with the result, and waits
@@ -6,18 +6,24 @@ Theory of operation
 - It is free only if the body returned, its text shows that this may be (`stays`), and a look finds nothing changed
   (`birth`). Whatever else is so, it ends with its item, as a process for each item would.
 - What it says and prints of an item is out before it says that it is free; so of two items nothing is mixed up.
+- A free process that is kept until the next fan-out gets its job with its first item. It joins what the session has
+  committed since, loads what the new body reaches, and that is its birth.
 """
 
 from __future__ import annotations
 
+import os
 import socket
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
 
 from lambdakernel.executors import wire
 from lambdakernel.parallel.birth import Birth, peak_nbytes
-from lambdakernel.parallel.stays import Stays
+
+GREW_NBYTES = 256 * 1024 * 1024
+"""Memory that loading for one fan-out after another may have taken; then the process ends with its item."""
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -28,40 +34,60 @@ class Turn(msgspec.Struct, frozen=True):
     is_guarded: bool
     item: int
     """The descriptor of its parcel."""
+    job: int | None = None
+    """That of its fan-out's parcel, for a process that has not seen it."""
 
     @classmethod
-    def of(cls, params: dict[str, Any], item: int) -> Turn:
-        return cls(int(params["index"]), int(params["attempt"]), bool(params["is_guarded"]), item)
+    def of(cls, params: dict[str, Any], item: int, job: int | None = None) -> Turn:
+        return cls(int(params["index"]), int(params["attempt"]), bool(params["is_guarded"]), item, job)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        return (self.item,) if self.job is None else (self.item, self.job)
 
 
 class Stay:
     """How long one process stays. `most` are the items that it may take."""
 
-    def __init__(self, found: Stays, live: dict[str, Any], most: int) -> None:
-        self._met = found.met
-        self._live = live
-        self._left = 1 if found.why else most
+    def __init__(self, most: int) -> None:
+        self._left = most
+        self._taken = 0
         self._birth: Birth | None = None
+        self._started_nbytes = 0
         self.is_first = True
+        """Of its fan-out."""
 
-    def begins(self, turn: Turn) -> None:
-        """Before anything of the item is there."""
+    def begins(self, turn: Turn, live: dict[str, Any]) -> None:
+        """Before anything of the item is there. `live` is the namespace."""
         if self.is_first and turn.is_guarded:
             self._left = 1
         if self.is_first and self._left > 1:
             try:
-                self._birth = Birth.of(self._live, {turn.item})
+                self._birth = self._born(live, turn.descriptors)
             except (OSError, AttributeError):  # the system, or this Python, does not say what this process is
                 self._left = 1
 
-    def is_free(self, turn: Turn, parcel: int) -> bool:
-        """Whether this process may take another item after `turn`, whose result is in `parcel`. It is ready for that,
-        then."""
+    def _born(self, live: dict[str, Any], but: Collection[int]) -> Birth:
+        if self._birth is not None:
+            return self._birth.again(live, set(but))
+        self._started_nbytes = peak_nbytes()
+        return Birth.of(live, set(but))
+
+    def is_free(self, turn: Turn, parcel: int, live: dict[str, Any], met: Collection[str]) -> bool:
+        """Whether this process may take another item after `turn`, whose result is in `parcel`; the body meets values
+        of the notebook by the names `met`. It is ready for that, then."""
         self._left -= 1
+        self._taken += 1
         self.is_first = False
         if self._left < 1 or self._birth is None:
             return False
-        return self._birth.is_as_now(self._live, self._met, {turn.item, parcel})
+        return self._birth.is_as_now(live, frozenset(met), {*turn.descriptors, parcel})
+
+    def goes_on(self, most: int) -> None:
+        """With another fan-out, until it has taken `most` items in all."""
+        has_grown = peak_nbytes() - self._started_nbytes > GREW_NBYTES or len(os.listdir("/proc/self/task")) > 1
+        self._left = 1 if has_grown else max(1, most - self._taken)
+        self.is_first = True
 
 
 def said_of_free(is_free: bool) -> dict[str, int]:
@@ -75,5 +101,5 @@ def next_turn(end: socket.socket) -> Turn:
     Raises:
         wire.PeerGone: there is none.
     """
-    message, fds = wire.receive(end, wait=True) or ({}, ())
-    return Turn.of(message, fds[0])
+    message, (item, *job) = wire.receive(end, wait=True) or ({}, ())
+    return Turn.of(message, item, *job)

@@ -1,12 +1,17 @@
-"""Processes of a fan-out that are free, and how the next task is given to one, in place of a birth.
+"""Processes that are free, and how the next task is given to one, in place of a birth.
 
 What a free process has is its own: its line, its pipes, its memory. A task that it takes is a new attempt in all else.
+One that is kept until the next fan-out is `idle`, and gets the job of that with its first task.
 """
 
 from __future__ import annotations
 
+import math
+
 from lambdakernel.executors import wire
 from lambdakernel.parallel.attempts import Waiting
+from lambdakernel.parallel.memory import held
+from lambdakernel.parallel.output import Output
 from lambdakernel.parallel.running import Running
 
 MOST_ITEMS = 500
@@ -40,13 +45,35 @@ class Free:
         return self._waiting.pop(id, None)
 
 
-def hand_over(process: Running, waiting: Waiting, attempt: int, item: int, *, now: float, deadline: float) -> Running:
-    """The attempt at the task that the free `process` takes from now on. `item` stays the caller's.
+def idle(process: Running) -> Running:
+    """A free process as one that waits for another fan-out: nothing of this one is left with it."""
+    return Running(
+        process.id,
+        -1,
+        0,
+        process.end,
+        process.pipes,
+        process.asked,
+        math.inf,
+        Output(),
+        pid=process.pid,
+        watch=process.watch,
+        cpu_before_s=process.cpu_before_s + process.cpu_s,
+        knows_job=False,
+    )
+
+
+def hand_over(
+    process: Running, waiting: Waiting, attempt: int, item: int, job: int, *, now: float, deadline: float
+) -> Running:
+    """The attempt at the task that the free `process` takes from now on. `item` and `job` stay the caller's.
 
     Raises:
         wire.PeerGone: the process is gone.
     """
-    wire.send(process.end, {"index": waiting.index, "attempt": attempt, "is_guarded": False}, (item,))
+    knew, params = process.knows_job, {"index": waiting.index, "attempt": attempt, "is_guarded": False}
+    wire.send(process.end, params, (item,) if knew else (item, job))
+    born = process.born if knew else held(process.pid)
     return Running(
         process.id,
         waiting.index,
@@ -58,10 +85,10 @@ def hand_over(process: Running, waiting: Waiting, attempt: int, item: int, *, no
         waiting.output,
         pid=process.pid,
         watch=process.watch,
-        born=process.born,
-        has_begun=True,
+        born=born,
+        has_begun=knew,
         body=process.body,
-        now=process.now,
+        now=process.now if knew else born,
         began=now,
         cpu_before_s=process.cpu_before_s + process.cpu_s,
     )

@@ -43,7 +43,9 @@ class Job(NamedTuple):
     shows_value: bool = False
     """The value of the body's last expression is displayed: nothing collects it."""
     most_items: int = 1
-    """Items that one process takes, if it stays what it was."""
+    """Items that one process takes, if it stays what it was; 1 if nobody knows that the body leaves no trace."""
+    met: tuple[str, ...] = ()
+    """Names by which the body may meet values of the notebook, if that is known."""
 
     def collects(self) -> tuple[Collect, ...]:
         return tuple(Final(n) if n in self.finals else LastValue(n) for n in self.names)

@@ -17,7 +17,8 @@ import msgspec
 
 from lambdakernel.errors import LambdaKernelError
 from lambdakernel.parallel.background import Background, State
-from lambdakernel.parallel.cell import Begun, Where, bar_name, shower
+from lambdakernel.parallel.begun import Begun, Where
+from lambdakernel.parallel.frontend import bar_name, shower
 
 KEPT = 100
 """Jobs that are over and still listed."""

@@ -61,6 +61,8 @@ class Running(msgspec.Struct):
     """Seconds of processors that it has taken, as it said, or when it was last looked at."""
     cpu_before_s: float = 0.0
     """Those that its process had taken before it, for other tasks."""
+    knows_job: bool = True
+    """Its process was born for this fan-out, or has had a task of it."""
     is_free: bool = False
     """It is over, and its process waits for another task."""
     peak_nbytes: int = 0

@@ -30,6 +30,7 @@ import kvs
 from lambdakernel import live as lives
 from lambdakernel.errors import LambdaKernelError
 from lambdakernel.executors import wire
+from lambdakernel.executors.birth import name_process
 from lambdakernel.parallel import traces
 from lambdakernel.parallel.body import assigned, bind, collected, run_body
 from lambdakernel.parallel.displays import Displays
@@ -39,9 +40,10 @@ from lambdakernel.parallel.job import Job
 from lambdakernel.parallel.line import Line
 from lambdakernel.parallel.memory import limited, size
 from lambdakernel.parallel.parcels import pack, unpack
-from lambdakernel.parallel.stays import NEVER, Stays, stays
 from lambdakernel.parallel.values import TaskSession, rehearse
 
+_AT_WORK, _IDLE = b"lk-task", b"lk-idle"
+"""What the system calls the process; it is born with the first."""
 GiveUp = Callable[[str], NoReturn]
 _libc = ctypes.CDLL(None)
 
@@ -69,7 +71,6 @@ class Loaded(NamedTuple):
     tree: ast.Module
     live: dict[str, Any]
     session: TaskSession
-    stays: Stays = NEVER
 
 
 def get_ready(params: Mapping[str, str]) -> None:
@@ -93,8 +94,6 @@ def load(job: int) -> Loaded:
     if _threads() > threads:
         raise NotToBeForked
     loaded.session.settle()
-    if told.most_items > 1 and told.memory_nbytes is None and not loaded.session.has_ambient_code:
-        return loaded._replace(stays=stays(loaded.tree, told.target, told.bound, loaded.live))
     return loaded
 
 
@@ -113,12 +112,15 @@ def run(params: dict[str, Any], fds: tuple[int, ...], loaded: Loaded | None = No
     _become_task(out, err)
     end = wire.adopt(line)
     try:
-        told = loaded.job if loaded else Job.from_bytes(unpack(job).head)
-        cells = {told.filename: told.label}
-        stay = Stay(loaded.stays, loaded.live, told.most_items) if loaded else Stay(NEVER, {}, 1)
+        told = loaded.job if loaded and loaded.job.fan == params["fan"] else Job.from_bytes(unpack(job).head)
+        work = Work(told, loaded)
         turn = Turn.of(params, item)
-        while _take(told, loaded, cells, stay, turn, end):
+        while work.take(turn, end):
+            name_process(_IDLE)
             turn = next_turn(end)
+            name_process(_AT_WORK)
+            if turn.job is not None:
+                work.goes_on(Job.from_bytes(unpack(turn.job).head))
         code = 0
     except wire.PeerGone:  # the cell was interrupted, or has no further item; nobody wants a result
         code = 0
@@ -127,21 +129,6 @@ def run(params: dict[str, Any], fds: tuple[int, ...], loaded: Loaded | None = No
         os.write(2, f"the task cannot report: {type(e).__name__}: {e}\n".encode())
         code = 70
     os._exit(code)
-
-
-def _take(job: Job, loaded: Loaded | None, cells: dict[str, str], stay: Stay, turn: Turn, end: socket.socket) -> bool:
-    """Run one item and say how it went; whether this process is free for another."""
-    line = Line(end, f"{job.fan}/{turn.index}", turn.attempt)
-    give_up = partial(_give_up, line) if turn.is_guarded else None
-    lives.attach(line)
-    said, parcel = _attempt(job, loaded, cells, stay, turn, line, give_up)
-    _flush()
-    line.flush()
-    is_free = said == "returned" and stay.is_free(turn, parcel)
-    cpu_s = time.process_time() + sum(os.times()[2:4])
-    line.say(said, (parcel,), cpu_s=cpu_s, **said_of_free(is_free))
-    wire.close_fds((parcel, turn.item))
-    return is_free
 
 
 # -- the process
@@ -184,27 +171,75 @@ def _give_up(line: Line, what: str) -> NoReturn:
 # -- the work
 
 
-def _attempt(
-    job: Job,
-    loaded: Loaded | None,
-    cells: dict[str, str],
-    stay: Stay,
-    turn: Turn,
-    line: Line,
-    give_up: GiveUp | None,
-) -> tuple[str, int]:
-    """What to say, and the parcel to send with it. `cells` learns which files are cells."""
-    try:
-        if stay.is_first:
-            traces.add_source(job.filename, job.cell)
-        if loaded is not None and stay.is_first:
-            loaded.session.after_fork()
-            _add_sources(loaded.session, cells)
-        loaded = loaded or _loaded(job, cells)
-        stay.begins(turn)
-        return "returned", _work(loaded, stay, turn, line, give_up)
-    except BaseException as e:  # SystemExit and KeyboardInterrupt of the body are its errors too
-        return "raised", pack(json.dumps(_report(e, cells, job)).encode())
+class Work:
+    """What a process works at, and how long it stays. `loaded`: with what it was born, for this job or another."""
+
+    def __init__(self, job: Job, loaded: Loaded | None) -> None:
+        self.job = job
+        self._loaded = loaded
+        self._is_of_fork = loaded is not None
+        self._has_gone_on = False
+        self._stay = Stay(job.most_items if loaded else 1)
+        self._cells = {job.filename: job.label}
+        """Which files are cells."""
+
+    def goes_on(self, job: Job) -> None:
+        """Work at another, which comes with the next turn."""
+        self.job = job
+        self._stay.goes_on(job.most_items)
+        self._cells = {job.filename: job.label}
+
+    def take(self, turn: Turn, end: socket.socket) -> bool:
+        """Run one item and say how it went; whether this process is free for another."""
+        line = Line(end, f"{self.job.fan}/{turn.index}", turn.attempt)
+        lives.attach(line)
+        said, parcel = self._attempt(turn, line)
+        _flush()
+        line.flush()
+        is_free = said == "returned" and self._stay.is_free(turn, parcel, _live(self._loaded), self.job.met)
+        cpu_s = time.process_time() + sum(os.times()[2:4])
+        line.say(said, (parcel,), cpu_s=cpu_s, **said_of_free(is_free))
+        wire.close_fds((parcel, *turn.descriptors))
+        return is_free
+
+    def _attempt(self, turn: Turn, line: Line) -> tuple[str, int]:
+        """What to say, and the parcel to send with it."""
+        try:
+            loaded = self._ready()
+            self._stay.begins(turn, loaded.live)
+            give_up = partial(_give_up, line) if turn.is_guarded else None
+            return "returned", _run_item(loaded, self._stay.is_first, turn, line, give_up)
+        except BaseException as e:  # SystemExit and KeyboardInterrupt of the body are its errors too
+            return "raised", pack(json.dumps(self._report(e)).encode())
+
+    def _ready(self) -> Loaded:
+        """Loaded for the job."""
+        if not self._stay.is_first and self._loaded is not None:
+            return self._loaded
+        traces.add_source(self.job.filename, self.job.cell)
+        if self._loaded is None:
+            self._loaded = _loaded(self.job, self._cells)
+            return self._loaded
+        if self._is_of_fork:
+            self._is_of_fork = False
+            self._loaded.session.after_fork()
+        if self._loaded.job is self.job:
+            _add_sources(self._loaded.session, self._cells)
+        else:
+            self._has_gone_on = True
+            self._loaded = _loaded_anew(self.job, self._loaded)
+        return self._loaded
+
+    def _report(self, error: BaseException) -> dict[str, str]:
+        if self._loaded is not None and self._has_gone_on:  # only an error asks for the text of cells
+            with suppress(kvs.KvsError):
+                self._loaded.session.read_cells()
+            _add_sources(self._loaded.session, self._cells)
+        return _report(error, self._cells, self.job)
+
+
+def _live(loaded: Loaded | None) -> dict[str, Any]:
+    return {} if loaded is None else loaded.live
 
 
 def _loaded(job: Job, cells: dict[str, str]) -> Loaded:
@@ -213,11 +248,25 @@ def _loaded(job: Job, cells: dict[str, str]) -> Loaded:
     live = _main_module().__dict__
     sys.path[:] = job.import_path
     session = TaskSession(job.store, job.session, live, job.moment)
-    if session.epoch != job.epoch:
-        raise StaleTask("the notebook was restarted while this task began. Run the cell again.")
+    _refuse_stale(session, job)
     _add_sources(session, cells)
     session.prepare(tree)
     return Loaded(job, tree, live, session)
+
+
+def _loaded_anew(job: Job, before: Loaded) -> Loaded:
+    """The same for a later job, in a process that has loaded for one `before` and is clean."""
+    tree = ast.parse(job.body, job.filename)
+    sys.path[:] = job.import_path
+    before.session.start_over()
+    _refuse_stale(before.session, job)
+    before.session.prepare(tree)
+    return Loaded(job, tree, before.live, before.session)
+
+
+def _refuse_stale(session: TaskSession, job: Job) -> None:
+    if session.epoch != job.epoch:
+        raise StaleTask("the notebook was restarted while this task began. Run the cell again.")
 
 
 def _add_sources(session: TaskSession, cells: dict[str, str]) -> None:
@@ -226,16 +275,17 @@ def _add_sources(session: TaskSession, cells: dict[str, str]) -> None:
         traces.add_source(filename, source)
 
 
-def _work(loaded: Loaded, stay: Stay, turn: Turn, line: Line, give_up: GiveUp | None) -> int:
-    job, tree, live, session, _ = loaded
-    _seed(job.seeds, turn.index, is_further=not stay.is_first)
+def _run_item(loaded: Loaded, is_first: bool, turn: Turn, line: Line, give_up: GiveUp | None) -> int:
+    """The parcel with what is collected."""
+    job, tree, live, session = loaded
+    _seed(job.seeds, turn.index, is_further=not is_first)
     thing = session.decode(unpack(turn.item)) if job.target else None
     before = session.prepare_item(thing)
     if job.target:
         bind(live, job.target, thing)
     displays = Displays(line.ask, live)
     displays.install()
-    if stay.is_first:
+    if is_first:
         line.say("begins")
     with limited(job.memory_nbytes), guarded(give_up):
         last = run_body(tree, job.filename, live)

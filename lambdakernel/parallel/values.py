@@ -16,8 +16,9 @@ import kvs
 from lambdakernel import live as lives
 from lambdakernel.parallel.asof import Inherited, reader
 from lambdakernel.parallel.parcels import Parcel, pack
-from lambdakernel.state import Namespace
-from lambdakernel.state.ambient import PREFIX, is_held
+from lambdakernel.state import Cell, Namespace
+from lambdakernel.state.ambient import PREFIX
+from lambdakernel.state.bindings import NEVER, SHOWN, is_output
 
 _ATOMS = (int, float, complex, bool, str, bytes, type(None), range)
 _PLAIN = b"plain"
@@ -62,6 +63,20 @@ def from_parcel(namespace: Namespace, parcel: Parcel) -> Any:
         return namespace.decode(head, parcel.buffers)
 
 
+def has_ambient_code(namespace: Namespace) -> bool:
+    """Whether the notebook has left code where other code meets it without naming it: hooks, patches, handlers."""
+    return not all(name.removeprefix(PREFIX).startswith(_WITHOUT_CODE) for name in namespace.held_names)
+
+
+def is_output_among(names: Iterable[str]) -> bool:
+    """Whether one of them stands for what cells have shown."""
+    return any(name in SHOWN or name in NEVER or is_output(name) for name in names)
+
+
+def _sources(cells: Iterable[Cell]) -> Sequence[tuple[str, int, str]]:
+    return [(cell.filename, cell.number, cell.source) for cell in cells if cell.filename]
+
+
 def rehearse(store: str, session: str) -> None:
     """What a `TaskSession` does a first time in a process; nothing is attached or loaded.
 
@@ -82,19 +97,22 @@ class TaskSession:
         self._live = live
         attached = self._namespace.attach()
         self.epoch: int = attached.epoch
-        self.cells: Sequence[tuple[str, int, str]] = [
-            (cell.filename, cell.number, cell.source) for cell in attached.cells if cell.filename
-        ]
+        self.cells = _sources(attached.cells)
+        """File name, number and text of each cell until then."""
+
+    def start_over(self) -> None:
+        """For another fan-out of the session: see what was committed until now."""
+        self._reader.follow()
+        self._namespace.start_over()
+        self.epoch = self._namespace.current_epoch()
+
+    def read_cells(self) -> None:
+        """Let `cells` have all that there are now."""
+        self.cells = _sources(self._namespace.cells())
 
     def prepare(self, tree: ast.Module) -> None:
         """Load what the body reaches; raises for what cannot be had."""
         self._namespace.prepare(tree.body)
-
-    @property
-    def has_ambient_code(self) -> bool:
-        """Whether the notebook has left code where other code meets it without naming it: hooks, patches, handlers."""
-        held = (name.removeprefix(PREFIX) for name in self._namespace._catalogue.names if is_held(name))
-        return not all(name.startswith(_WITHOUT_CODE) for name in held)
 
     def settle(self) -> None:
         """Before this process is forked for tasks: they see what is seen now."""

@@ -60,9 +60,13 @@ class Waited:
             os.close(fd)
         task.ended_pipes.clear()
 
+    def forget(self, task: Running) -> None:
+        """Wait for it no more."""
+        for fd in (task.end.fileno(), *task.pipes):
+            self.drop(fd)
+
     def let_go(self, *tasks: Running) -> None:
         """Close all that is theirs."""
         for task in tasks:
-            for fd in (task.end.fileno(), *task.pipes):
-                self.drop(fd)
+            self.forget(task)
             task.close()

@@ -76,6 +76,14 @@ class Catalogue:
     def of_name(self, name: str) -> Unit | None:
         return self.units.get(self._by_name.get(name, ""))
 
+    def version_of(self, name: str) -> kvs.Dot | None:
+        """The commit that wrote the value of a name last."""
+        return self.versions.get(self._by_name.get(name, ""))
+
+    def nbytes_of(self, names: Iterable[str]) -> int:
+        """What their values take in the store; each once."""
+        return sum(self.units[id].nbytes for id in {self._by_name[name] for name in names if name in self._by_name})
+
     def of_class(self, uid: str) -> Unit | None:
         return self.units.get(self._by_class.get(uid, ""))
 

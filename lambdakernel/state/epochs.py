@@ -48,6 +48,12 @@ def ambient_in(replica: kvs.Replica, epoch: int) -> dict[str, bytes]:
     }
 
 
+def ambient_versions(replica: kvs.Replica, epoch: int) -> dict[str, object]:
+    """Which commits wrote the ambient state of an epoch, by name."""
+    prefix = Keys(epoch).ambients
+    return {key.removeprefix(prefix).decode(): replica.dots(key) for key in replica.keys(prefix)}
+
+
 def infos(replica: kvs.Replica, epoch: int, damaged: Any) -> list[EpochInfo]:
     """Every epoch that holds something, oldest first, and the current one, which is `epoch`."""
     notes = [(c, Note.from_bytes(c.note)) for c in replica.log(newest_first=False, damaged=damaged)]

@@ -23,7 +23,16 @@ from typing import Any
 import kvs
 from lambdakernel.errors import LambdaKernelError
 from lambdakernel.state import deep, epochs, newclasses, reach
-from lambdakernel.state.ambient import Ambient, AmbientState, Held, HeldState, Patches, default_ambient, is_held
+from lambdakernel.state.ambient import (
+    RANDOM,
+    Ambient,
+    AmbientState,
+    Held,
+    HeldState,
+    Patches,
+    default_ambient,
+    is_held,
+)
 from lambdakernel.state.beginning import Beginning
 from lambdakernel.state.bindings import SHOWN, Bindings, is_output
 from lambdakernel.state.bounds import Bounds
@@ -99,8 +108,7 @@ class Namespace:
         self._keys = self._loader.keys = Keys(self._epoch)
         self._catalogue.read(self._replica, self._keys)
         self._ambient.restore(epochs.ambient_in(self._replica, self._epoch))
-        log = self._replica.log(newest_first=False, damaged=self._damaged.append)
-        cells, self._catalogue.shown = epochs.history([Note.from_bytes(c.note) for c in log], self._epoch)
+        cells, self._catalogue.shown = self._history()
         self._follow()
         names = sum(not is_output(n) and not is_held(n) for n in self._catalogue.names)
         lost = tuple(self._catalogue.residents())
@@ -108,11 +116,29 @@ class Namespace:
         unrestored = tuple(f"{name} ({why})" for name, why in self._ambient.failed.items())
         return Attached(self._epoch, names, cells, lost, bool(cells) or bool(names), damaged, unrestored)
 
+    def _history(self) -> tuple[tuple[Cell, ...], tuple[str, str, str]]:
+        log = self._replica.log(newest_first=False, damaged=self._damaged.append)
+        return epochs.history([Note.from_bytes(commit.note) for commit in log], self._epoch)
+
+    def cells(self) -> tuple[Cell, ...]:
+        """Those of this epoch, as the store has them now."""
+        return self._history()[0]
+
     def refresh(self) -> None:
         """Join what other replicas committed; values that moved are dropped here and loaded when they are reached."""
         changed = self._replica.refresh()
-        if not any(key.startswith(self._keys.units) for key in changed):
-            return
+        if any(key.startswith(self._keys.units) for key in changed):
+            self._reread()
+
+    def start_over(self) -> None:
+        """For code that has nothing to do with what ran here before: the same, also if `replica` reads by other means
+        than it did; and nothing is a candidate any more. What `_` and ambient state were, they stay."""
+        self._stores.clear()
+        self._settle()
+        self._replica.refresh()
+        self._reread()
+
+    def _reread(self) -> None:
         before = dict(self._catalogue.units)
         self._catalogue.read(self._replica, self._keys)
         for unit_id, unit in before.items():
@@ -187,6 +213,12 @@ class Namespace:
         """`names` with everything that code in their values may use; every name, if some of it can use any."""
         found, dynamic = self._catalogue.reached(names)
         return found | set(self._catalogue.names) if dynamic else found
+
+    def nbytes_reached(self, code: Sequence[ast.stmt]) -> int:
+        """What the values that the code can reach take in the store."""
+        found = reach.of_tree(code)
+        names = self._catalogue.names if found.dynamic else self.closure(found.names | found.hints)
+        return self._catalogue.nbytes_of(names)
 
     def touch(self, names: Iterable[str]) -> None:
         """These may change before the next commit."""
@@ -327,6 +359,19 @@ class Namespace:
             self.touch_all()
             return True
         return False
+
+    # -- ambient state
+
+    @property
+    def held_names(self) -> list[str]:
+        """Of ambient state that is stored as units."""
+        return [name for name in self._catalogue.names if is_held(name)]
+
+    def surroundings(self) -> frozenset[tuple[str, object]]:
+        """Equal while the ambient state that is committed stays as it is, but for the state of random generators."""
+        plain = epochs.ambient_versions(self._replica, self._epoch)
+        held = {name: self._catalogue.version_of(name) for name in self.held_names}
+        return frozenset((name, what) for name, what in (plain | held).items() if name not in RANDOM)
 
     # -- epochs
 

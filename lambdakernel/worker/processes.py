@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 import psutil
 
-_NAMES = {f"lk-{role}": role for role in ("zygote", "worker", "task", "template", "scrub")}
+_NAMES = {f"lk-{role}": role for role in ("zygote", "worker", "task", "idle", "template", "scrub")}
 
 
 class ProcessRow(msgspec.Struct, frozen=True):
-    """One process: `role` is front, zygote, worker, template, task, scrub, or `user` for one that a cell started."""
+    """One process: `role` is front, zygote, worker, template, task, idle (a task's process that waits for the next
+    fan-out), scrub, or `user` for one that a cell started."""
 
     pid: int
     role: str

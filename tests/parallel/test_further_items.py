@@ -22,6 +22,7 @@ ITEMS = 6
 PLACES = re.compile(r"(?i:0x[0-9a-f]+)|In\[\d+\]|ipython-input-\d+-")
 """Where things are, and the numbers of cells: these differ with each run."""
 NUMPY = "import numpy as np"
+WAITING = ("lk-idle", "lk-template")
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_a_process_takes_further_items_and_nobody_can_tell(notebook, births, mon
     assert len(births) == 2 * ITEMS
     births.clear()
     assert outcome(notebook, setup, f"--workers 2 for i in range({ITEMS})", body, names, 2) == expected
-    assert len(births) == 4  # two workers in each of the two fan-outs
+    assert len(births) == 2  # two workers, that the second fan-out takes too
 
 
 OF_ITS_OWN = {
@@ -277,6 +278,8 @@ def test_no_process_is_left_and_no_descriptor(notebook):
     notebook.ok("%%parallel for i in range(40) -> r\ni")
     assert len(os.listdir("/proc/self/fd")) == before
     wait_for(lambda: not tasks(), 5)
+    notebook.magics.spares.close()
+    wait_for(lambda: not [p for p in psutil.Process().children(recursive=True) if p.name() in WAITING], 5)
 
 
 def test_a_process_takes_so_many_items_and_no_more(notebook, births, monkeypatch):

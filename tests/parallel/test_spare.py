@@ -1,4 +1,5 @@
-"""A fork server that waits for the next fan-out: used, up to date, given up, and replaced where it is gone."""
+"""A fork server that waits for the next fan-out where no process can: used, up to date, given up, and replaced where
+it is gone."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
 
 def waiting(kernel: Kernel) -> set[int]:
     """The two processes of the spare, once it is there."""
-    assert kernel.run("%%parallel for i in range(2) -> found\ni").status == "ok"
+    assert kernel.run("%%parallel for i in range(2) -> found\nimport os\nos.getpid() and i").status == "ok"
     return set(eventually(lambda: pids if len(pids := kernel.pids("template")) == 2 else [], 20, "a spare"))
 
 
@@ -79,7 +80,7 @@ def test_one_that_lacks_a_module_that_is_used_by_now_is_given_up(tmp_path: Path)
 def test_nobody_needs_it_for_long(tmp_path: Path) -> None:
     with running(tmp_path / "store") as kernel:
         kernel.run("import lambdakernel.executors.spare as spare\nkept = spare.KEEP_S\nspare.KEEP_S = 0.5")
-        kernel.run("%%parallel for i in range(2) -> found\ni")
+        kernel.run("%%parallel for i in range(2) -> found\nimport os\nos.getpid() and i")
         eventually(lambda: not kernel.pids("template"), 20, "the spare to end")
         assert kernel.value("found") == [0, 1]
 

@@ -38,6 +38,7 @@ from lambdakernel.state.ambient.signals import Signals
 
 __all__ = [
     "PREFIX",
+    "RANDOM",
     "Ambient",
     "AmbientState",
     "Backend",
@@ -49,6 +50,10 @@ __all__ = [
     "is_held",
     "is_private",
 ]
+
+
+RANDOM = frozenset({Randomness.name, NumpyRandomness.name})
+"""Names of what is the state of a random generator."""
 
 
 def default_ambient(live: Mapping[str, Any], backend: Backend | None = None) -> tuple[Ambient | Held, ...]:

@@ -1,0 +1,168 @@
+"""From a cell that has begun to the fan-out of its tasks: what they are told, and in which processes they run.
+
+Processes of the fan-out before are taken where they are fit (`executors.spare`), and free ones of this are kept for the
+next. They are fit if the body is known to leave no trace (`stays`), nothing has changed around them that they cannot
+join (ambient state, modules), and the body reaches little: each would load it, where a fork server loads it once.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from lambdakernel.errors import NoWorker
+from lambdakernel.executors.base import Executor
+from lambdakernel.parallel import frontend, handover, values
+from lambdakernel.parallel.again import Again, effect_of_source
+from lambdakernel.parallel.analysis import Final, is_silent
+from lambdakernel.parallel.attempts import Limits
+from lambdakernel.parallel.begun import Begun, Where
+from lambdakernel.parallel.fanout import FanOut
+from lambdakernel.parallel.items import processors
+from lambdakernel.parallel.job import Job
+from lambdakernel.parallel.known import are_passive
+from lambdakernel.parallel.output import Grouped
+from lambdakernel.parallel.parcels import pack
+from lambdakernel.parallel.progress import Progress
+from lambdakernel.parallel.stays import NEVER, Stays, stays
+
+MOST_LOADED_NBYTES = 16 << 20
+"""Of values that a body reaches, in the store, for which each process may load them by itself."""
+
+
+@contextmanager
+def fan_out(
+    where: Where,
+    begun: Begun,
+    watch: Callable[[Progress], None],
+    *,
+    item: Callable[[int], int] | None = None,
+    moment: str = "",
+    again: Again | None = None,
+) -> Iterator[FanOut]:
+    """The fan-out of a cell, to be run inside. `item` gives parcels of items that were made before; `moment` is what
+    the tasks see of the session, as `asof` reads it; `again` says whether they may run twice, if that is known."""
+    options, spares = begun.prepared.header.options, where.spares
+    usual = where.default_workers or processors()
+    tree = ast.parse(begun.prepared.source)
+    told = _job(where, begun, moment, _stays(where, begun, tree))
+    mark = _mark(begun, told, tree) if spares is not None else None
+    kept = spares.kept(mark) if spares is not None and mark is not None else None
+    job, fan = pack(told.to_bytes()), None
+    try:
+        with where.shares.one_more(usual) as share:
+            fan = FanOut(
+                kept.executor if kept is not None else _executor(where, job, len(begun.items)),
+                job=job,
+                total=len(begun.items),
+                item=item or begun.item,
+                limits=Limits(
+                    options.workers or usual,
+                    options.timeout_s,
+                    options.memory_nbytes,
+                    options.retries,
+                    options.retry_errors,
+                ),
+                grouped=Grouped(frontend.write, begun.heading, frontend.display),
+                watch=watch,
+                share=None if options.workers else share,
+                again=again or again_of(where, begun),
+                price=where.price,
+                fan=told.fan,
+                free=kept.processes if kept is not None else (),
+                keeps=usual if mark is not None else 0,
+            )
+            yield fan
+    finally:
+        os.close(job)
+        if fan is None and kept is not None:
+            kept.close()
+        _keep(where, begun, fan, mark)
+
+
+def _keep(where: Where, begun: Begun, fan: FanOut | None, mark: object) -> None:
+    """Have what the next fan-out needs first."""
+    if where.spares is None:
+        return
+    if fan is not None and fan.kept:
+        where.spares.keep(fan.executor, fan.kept, mark)
+    elif len(begun.items) > 1:
+        where.spares.get_ready()
+
+
+def _stays(where: Where, begun: Begun, tree: ast.Module) -> Stays:
+    """Whether a process may take more than one item."""
+    header = begun.prepared.header
+    if len(begun.items) < 2 or header.options.memory_nbytes is not None or not are_passive(begun.items):
+        return NEVER
+    if values.has_ambient_code(begun.namespace):
+        return NEVER
+    return stays(tree, header.target, header.bound, where.shell.user_ns)
+
+
+def _mark(begun: Begun, told: Job, tree: ast.Module) -> object:
+    """Equal for two fan-outs if processes of the one are fit for the other; None if no other's are fit for this."""
+    if told.most_items == 1 or told.moment:
+        return None
+    if values.is_output_among(begun.prepared.body.read | set(told.met)):
+        return None
+    if begun.namespace.nbytes_reached(tree.body) > MOST_LOADED_NBYTES:
+        return None
+    return begun.namespace.surroundings()
+
+
+def again_of(where: Where, begun: Begun) -> Again:
+    """Whether tasks may have a second attempt beside the first; found out when it is first asked."""
+    prepared, live = begun.prepared, where.shell.user_ns
+
+    def effect() -> str:
+        bound = prepared.header.bound
+        return effect_of_source(prepared.source, bound, live, lambda name: begun.namespace.load([name]), begun.items)
+
+    return Again(prepared.header.options.again, effect)
+
+
+def _executor(where: Where, job: int, total: int) -> Executor:
+    try:
+        return where.connect(job if total > 1 else None)
+    except OSError as e:
+        raise NoWorker(f"the process that starts tasks cannot be reached ({e.strerror or e})") from e
+
+
+def _job(where: Where, begun: Begun, moment: str, found: Stays) -> Job:
+    namespace, prepared = begun.namespace, begun.prepared
+    return Job(
+        store=where.store,
+        session=where.durable.session,
+        epoch=namespace.current_epoch(),
+        body=prepared.source,
+        cell=prepared.cell.source,
+        filename=prepared.cell.filename,
+        label=prepared.cell.label,
+        target=prepared.header.target,
+        bound=prepared.header.bound,
+        names=prepared.header.names,
+        finals=tuple(c.name for c in prepared.collects if isinstance(c, Final)),
+        seeds=_seeds(),
+        import_path=tuple(path for path in sys.path if isinstance(path, str)),
+        fan=os.urandom(6).hex(),
+        memory_nbytes=prepared.header.options.memory_nbytes,
+        moment=moment,
+        is_whole=prepared.is_whole,
+        shows_value=(prepared.is_whole or not prepared.header.names) and not is_silent(prepared.source),
+        most_items=1 if found.why else handover.MOST_ITEMS,
+        met=tuple(sorted(found.met)),
+    )
+
+
+def _seeds() -> dict[str, int]:
+    """Drawn from the notebook's generators: two fan-outs differ, and a seeded notebook gives the same again."""
+    seeds = {"random": random.getrandbits(64)}
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        seeds["numpy"] = int(numpy.random.randint(2**31))
+    return seeds
