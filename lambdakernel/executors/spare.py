@@ -1,7 +1,6 @@
 """What waits for the next fan-out, so that this need not wait for it.
 
-- Kept: processes of the last fan-out, with the fork server that bore them. They have loaded what that fan-out needed,
-  and join what was committed since.
+- Kept: processes of the last fan-out. They have loaded what that fan-out needed, and join what was committed since.
 - A spare, where none could be kept: a fork server without a job. Half of what a fork server takes until its first task
   does not depend on that: two forks, and what Python and the store do a first time in a process.
 

@@ -12,7 +12,6 @@ Theory of operation
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Collection
 from typing import Any
@@ -85,7 +84,7 @@ class Stay:
 
     def goes_on(self, most: int) -> None:
         """With another fan-out, until it has taken `most` items in all."""
-        has_grown = peak_nbytes() - self._started_nbytes > GREW_NBYTES or len(os.listdir("/proc/self/task")) > 1
+        has_grown = peak_nbytes() - self._started_nbytes > GREW_NBYTES
         self._left = 1 if has_grown else max(1, most - self._taken)
         self.is_first = True
 

@@ -1,8 +1,8 @@
 """From a cell that has begun to the fan-out of its tasks: what they are told, and in which processes they run.
 
-Processes of the fan-out before are taken where they are fit (`executors.spare`), and free ones of this are kept for the
-next. They are fit if the body is known to leave no trace (`stays`), nothing has changed around them that they cannot
-join (ambient state, modules), and the body reaches little: each would load it, where a fork server loads it once.
+Where processes stay (`stays`) and the body reaches little, each loads that by itself. Those of the fan-out before are
+taken if nothing has changed around them that they cannot join (ambient state, modules), and free ones of this are kept
+for the next (`executors.spare`). In all other cases a fork server loads once what the body reaches, for all processes.
 """
 
 from __future__ import annotations
@@ -50,13 +50,14 @@ def fan_out(
     usual = where.default_workers or processors()
     tree = ast.parse(begun.prepared.source)
     told = _job(where, begun, moment, _stays(where, begun, tree))
-    mark = _mark(begun, told, tree) if spares is not None else None
+    mark = _mark(begun, told, tree)
+    loads = mark is not None or len(begun.items) == 1
     kept = spares.kept(mark) if spares is not None and mark is not None else None
     job, fan = pack(told.to_bytes()), None
     try:
         with where.shares.one_more(usual) as share:
             fan = FanOut(
-                kept.executor if kept is not None else _executor(where, job, len(begun.items)),
+                kept.executor if kept is not None else _executor(where, None if loads else job),
                 job=job,
                 total=len(begun.items),
                 item=item or begun.item,
@@ -74,7 +75,7 @@ def fan_out(
                 price=where.price,
                 fan=told.fan,
                 free=kept.processes if kept is not None else (),
-                keeps=usual if mark is not None else 0,
+                keeps=usual if spares is not None and mark is not None else 0,
             )
             yield fan
     finally:
@@ -105,7 +106,7 @@ def _stays(where: Where, begun: Begun, tree: ast.Module) -> Stays:
 
 
 def _mark(begun: Begun, told: Job, tree: ast.Module) -> object:
-    """Equal for two fan-outs if processes of the one are fit for the other; None if no other's are fit for this."""
+    """Equal for two fan-outs if processes of the one are fit for the other; None if this one needs a fork server."""
     if told.most_items == 1 or told.moment:
         return None
     if values.is_output_among(begun.prepared.body.read | set(told.met)):
@@ -126,9 +127,9 @@ def again_of(where: Where, begun: Begun) -> Again:
     return Again(prepared.header.options.again, effect)
 
 
-def _executor(where: Where, job: int, total: int) -> Executor:
+def _executor(where: Where, job: int | None) -> Executor:
     try:
-        return where.connect(job if total > 1 else None)
+        return where.connect(job)
     except OSError as e:
         raise NoWorker(f"the process that starts tasks cannot be reached ({e.strerror or e})") from e
 

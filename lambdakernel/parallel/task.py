@@ -179,7 +179,7 @@ class Work:
         self._loaded = loaded
         self._is_of_fork = loaded is not None
         self._has_gone_on = False
-        self._stay = Stay(job.most_items if loaded else 1)
+        self._stay = Stay(job.most_items)
         self._cells = {job.filename: job.label}
         """Which files are cells."""
 
@@ -251,6 +251,7 @@ def _loaded(job: Job, cells: dict[str, str]) -> Loaded:
     _refuse_stale(session, job)
     _add_sources(session, cells)
     session.prepare(tree)
+    _load_generator(job)
     return Loaded(job, tree, live, session)
 
 
@@ -261,7 +262,14 @@ def _loaded_anew(job: Job, before: Loaded) -> Loaded:
     before.session.start_over()
     _refuse_stale(before.session, job)
     before.session.prepare(tree)
+    _load_generator(job)
     return Loaded(job, tree, before.live, before.session)
+
+
+def _load_generator(job: Job) -> None:
+    """It is seeded for each item where numpy is there, which loads it late."""
+    if "numpy" in job.seeds and "numpy" in sys.modules:
+        importlib.import_module("numpy.random")
 
 
 def _refuse_stale(session: TaskSession, job: Job) -> None:

@@ -106,4 +106,5 @@ def test_no_process_is_left_of_a_fan_out_but_those_that_wait_for_the_next(kernel
     assert kernel.run("%%parallel for i in range(4) -> parents\nimport os\nos.getppid()").status == "ok"
     used = set(kernel.value("parents"))
     eventually(lambda: not kernel.pids("task") and not used & set(kernel.pids("template")), 5, "the end of tasks")
-    eventually(lambda: len(kernel.pids("template")) == 2, 5, "a spare, and no more")
+    waits = lambda: (len(kernel.pids("template")), len(kernel.pids("idle")))  # noqa: E731
+    eventually(lambda: waits() in ((2, 0), (0, 2)), 5, "a spare, or processes that were kept, and no more")
