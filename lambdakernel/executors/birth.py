@@ -1,8 +1,9 @@
-"""What a process that was just forked says to the system: its name, and that it ends with its parent."""
+"""What a process that was just forked says to the system: its name, that it ends with its parent, how much it will open."""
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import signal
 
@@ -20,3 +21,12 @@ def end_with(parent: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def expect_descriptors(count: int) -> None:
+    """Have the system's table of descriptors so large, while this process has one thread. It grows when it must; but in a
+    process of several threads whoever opens one then waits for all processors, some milliseconds."""
+    try:
+        os.close(fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, count - 1))
+    except OSError:  # the limit is lower, or there is no 0: it grows when it must
+        return

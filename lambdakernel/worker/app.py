@@ -25,6 +25,7 @@ from ipykernel.kernelapp import IPKernelApp
 from traitlets import Dict, DottedObjectName, Instance, Type
 
 from lambdakernel.executors import wire
+from lambdakernel.executors.birth import expect_descriptors
 from lambdakernel.executors.journal import Journal
 from lambdakernel.worker import debugger
 from lambdakernel.worker.kernel import WorkerKernel
@@ -32,12 +33,16 @@ from lambdakernel.worker.link import Link
 from lambdakernel.worker.output import Output
 from lambdakernel.worker.shells import ShellChannel
 
+_DESCRIPTORS = 256
+"""Sixty are those of a worker in which no cell has run."""
+
 
 def run(params: dict[str, Any], fds: tuple[int, ...]) -> int:
     """Be a worker until told to end; its exit code. Called in a process that was just forked."""
     if os.environ.get("PYTHONHASHSEED") == "0":  # the kernelspec's, so that sets keep their order over processes
         del os.environ["PYTHONHASHSEED"]
     _name_cells_after(int(params["front_pid"]))
+    expect_descriptors(_DESCRIPTORS)
     # For the threads that are made now: an interrupt is for the main one, and would not wake it if another had it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     app = WorkerApp.instance(params=params, link=Link(fds[0]), journal=Journal(fds[1]))

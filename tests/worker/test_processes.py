@@ -22,6 +22,12 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
         yield kernel
 
 
+def test_no_cell_waits_for_the_table_of_descriptors_to_grow(kernel: Kernel) -> None:
+    """In a process with threads the system takes milliseconds for that."""
+    table = "[int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('FDSize')][0]"
+    assert kernel.value(table) >= 256
+
+
 def test_every_process_has_its_role(kernel: Kernel) -> None:
     rows = processes.rows(kernel.front.pid)
     roles = {row.pid: row.role for row in rows}
