@@ -1,4 +1,4 @@
-"""What a process that was just forked says to the system: its name, that it ends with its parent, how much it will open."""
+"""What a process that was just forked says to the system: its name, that it ends with its parent, what it will open."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ def end_with(parent: int) -> None:
 
 
 def expect_descriptors(count: int) -> None:
-    """Have the system's table of descriptors so large, while this process has one thread. It grows when it must; but in a
-    process of several threads whoever opens one then waits for all processors, some milliseconds."""
+    """Have the system's table of descriptors so large, while this process has one thread.
+
+    It grows when it must. But in a process of several threads whoever opens one then waits for all processors, some
+    milliseconds.
+    """
     try:
         os.close(fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, count - 1))
     except OSError:  # the limit is lower, or there is no 0: it grows when it must
