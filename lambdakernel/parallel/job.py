@@ -46,6 +46,8 @@ class Job(NamedTuple):
     """Items that one process takes, if it stays what it was; 1 if nobody knows that the body leaves no trace."""
     met: tuple[str, ...] = ()
     """Names by which the body may meet values of the notebook, if that is known."""
+    shared: tuple[str, ...] = ()
+    """Those that functions of the notebook read."""
 
     def collects(self) -> tuple[Collect, ...]:
         return tuple(Final(n) if n in self.finals else LastValue(n) for n in self.names)

@@ -157,6 +157,7 @@ def _job(where: Where, begun: Begun, moment: str, found: Stays) -> Job:
         shows_value=(prepared.is_whole or not prepared.header.names) and not is_silent(prepared.source),
         most_items=1 if found.why else handover.MOST_ITEMS,
         met=tuple(sorted(found.met)),
+        shared=tuple(sorted(found.shared)),
     )
 
 

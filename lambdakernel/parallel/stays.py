@@ -54,6 +54,8 @@ class Stays(msgspec.Struct, frozen=True):
 
     why: str
     met: frozenset[str] = frozenset()
+    shared: frozenset[str] = frozenset()
+    """Those of the notebook's functions."""
 
 
 NEVER = Stays("nobody has looked")
@@ -74,9 +76,16 @@ def stays(tree: ast.Module, target: str, bound: Iterable[str], live: Mapping[str
         walk.code(code)
     except _Unknown as e:
         return Stays(str(e))
-    except (RecursionError, ValueError, LookupError, TypeError) as e:  # nested too deeply, or odd in another way
+    except (
+        RecursionError,
+        ValueError,
+        LookupError,
+        TypeError,
+        SyntaxError,
+    ) as e:  # nested too deeply, or odd in another way
         return Stays(f"it cannot be looked at: {type(e).__name__}: {e}")
-    return Stays("", frozenset(walk.met) | (met_by(tree) - names))
+    shared = frozenset(walk.met)
+    return Stays("", shared | (met_by(tree) - names), shared)
 
 
 class _Walk:

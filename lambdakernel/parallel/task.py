@@ -34,6 +34,7 @@ from lambdakernel.executors.birth import name_process
 from lambdakernel.parallel import traces
 from lambdakernel.parallel.body import assigned, bind, collected, run_body
 from lambdakernel.parallel.displays import Displays
+from lambdakernel.parallel.function import Function, as_function
 from lambdakernel.parallel.further import Stay, Turn, next_turn, said_of_free
 from lambdakernel.parallel.guard import guarded
 from lambdakernel.parallel.job import Job
@@ -71,6 +72,8 @@ class Loaded(NamedTuple):
     tree: ast.Module
     live: dict[str, Any]
     session: TaskSession
+    function: Function | None = None
+    """The body, where it may run as one."""
 
 
 def get_ready(params: Mapping[str, str]) -> None:
@@ -252,7 +255,7 @@ def _loaded(job: Job, cells: dict[str, str]) -> Loaded:
     _add_sources(session, cells)
     session.prepare(tree)
     _load_generator(job)
-    return Loaded(job, tree, live, session)
+    return Loaded(job, tree, live, session, _function(job, tree, live))
 
 
 def _loaded_anew(job: Job, before: Loaded) -> Loaded:
@@ -263,7 +266,13 @@ def _loaded_anew(job: Job, before: Loaded) -> Loaded:
     _refuse_stale(before.session, job)
     before.session.prepare(tree)
     _load_generator(job)
-    return Loaded(job, tree, before.live, before.session)
+    return Loaded(job, tree, before.live, before.session, _function(job, tree, before.live))
+
+
+def _function(job: Job, tree: ast.Module, live: Mapping[str, Any]) -> Function | None:
+    if job.most_items == 1:  # nobody knows that the body cannot tell
+        return None
+    return as_function(tree, job.filename, live.keys() | set(job.bound), job.shared)
 
 
 def _load_generator(job: Job) -> None:
@@ -285,7 +294,7 @@ def _add_sources(session: TaskSession, cells: dict[str, str]) -> None:
 
 def _run_item(loaded: Loaded, is_first: bool, turn: Turn, line: Line, give_up: GiveUp | None) -> int:
     """The parcel with what is collected."""
-    job, tree, live, session = loaded
+    job, tree, live, session, function = loaded
     _seed(job.seeds, turn.index, is_further=not is_first)
     thing = session.decode(unpack(turn.item)) if job.target else None
     before = session.prepare_item(thing)
@@ -296,7 +305,7 @@ def _run_item(loaded: Loaded, is_first: bool, turn: Turn, line: Line, give_up: G
     if is_first:
         line.say("begins")
     with limited(job.memory_nbytes), guarded(give_up):
-        last = run_body(tree, job.filename, live)
+        last = function.run(live) if function is not None else run_body(tree, job.filename, live)
         if job.shows_value:
             displays.value(last)
         displays.close()
