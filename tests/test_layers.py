@@ -50,7 +50,8 @@ LAYERS = {
     "lambdakernel.live": Layer((ERRORS, "kvs")),
     "lambdakernel.executors": Layer((ERRORS, SETTINGS)),
     "lambdakernel.front": Layer((ERRORS, SETTINGS, "lambdakernel.executors"), ("zmq",)),
-    "lambdakernel.state": Layer((ERRORS, SETTINGS, "kvs"), ("cloudpickle", "xxhash", "msgspec")),
+    "lambdakernel.pages": Layer(()),
+    "lambdakernel.state": Layer((ERRORS, SETTINGS, "lambdakernel.pages", "kvs"), ("cloudpickle", "xxhash", "msgspec")),
     "lambdakernel.session": Layer((ERRORS, SETTINGS, "kvs"), ("msgspec",)),
     "lambdakernel.parallel": Layer(
         (ERRORS, SETTINGS, "lambdakernel.executors", "lambdakernel.live", "lambdakernel.state", "kvs"),
@@ -60,7 +61,9 @@ LAYERS = {
     "lambdakernel.parallel.shuffle": Layer(
         (ERRORS, "lambdakernel.live", "lambdakernel.parallel", "lambdakernel.futures.joins", "kvs")
     ),
-    "lambdakernel.futures": Layer((ERRORS, SETTINGS, "lambdakernel.parallel.parcels"), ("cloudpickle", "xxhash")),
+    "lambdakernel.futures": Layer(
+        (ERRORS, SETTINGS, "lambdakernel.pages", "lambdakernel.parallel.parcels"), ("cloudpickle", "xxhash")
+    ),
     "lambdakernel.futures.joins": Layer(("lambdakernel.live", "kvs.lattices")),
     "lambdakernel.futures.joblib_backend": Layer(("lambdakernel.futures",), ("joblib",)),
     "lambdakernel.magics": Layer(

@@ -1,22 +1,29 @@
 """Large buffers in memory files, one file for a buffer that goes to many calls.
 
-A buffer that is sent again is known by its address and length, and by the hash of its content, which is taken each time
-(a fifth of the time that copying takes): a change in place is always seen.
+A buffer that is sent again is known by its address and length, and by the hash of its content: a change in place is
+always seen. To hash takes a fifth of the time that copying takes. One that was found unchanged is watched from then on
+(`lambdakernel.pages`): while the system says that nobody has written to it, it is not read again. Where the state of a
+notebook lives in this process, it is not: that watches memory itself, and a page has one watcher.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 import weakref
 from dataclasses import dataclass
 
 from lambdakernel.futures.line import Descriptor
+from lambdakernel.pages import Pages, size
 
 KEEP_S = 2.0
 """Seconds for which a file that no call uses any more is kept for the next."""
 MOST = 128
 """Most files at a time, of the 1,024 that a process may usually have open."""
+WATCH_NBYTES = 1 << 20
+"""Bytes from which a buffer is watched; to hash a smaller one costs less than 0.1 ms."""
+_OTHER_WATCHER = "lambdakernel.state.namespace"
 _Key = tuple[int, int]
 
 
@@ -25,6 +32,8 @@ class _File:
     descriptor: Descriptor
     digest: bytes
     used: float
+    is_watched: bool = False
+    """Since before it was hashed last."""
 
 
 class SharedBuffers:
@@ -34,6 +43,7 @@ class SharedBuffers:
         self._files: dict[_Key, _File] = {}
         self._open: weakref.WeakSet[Descriptor] = weakref.WeakSet()
         self._mutex = threading.Lock()
+        self._pages = Pages()
 
     def share(self, view: memoryview) -> Descriptor | None:
         """A sealed file with the content of `view` now; None if as many as may be are open already.
@@ -46,19 +56,38 @@ class SharedBuffers:
         from lambdakernel.parallel.parcels import pack
 
         key = (_address(view), view.nbytes)
+        with self._mutex:
+            known, is_watched = self._files.get(key), False
+            if known is not None and known.is_watched:
+                written = self._pages.written(*key)
+                if written == []:
+                    known.used = time.monotonic()
+                    return known.descriptor
+                known.is_watched = False  # whoever asks next must hash, too
+                is_watched = written is not None and 2 * size(written) < view.nbytes
+            elif known is not None:
+                is_watched = self._watch(key)
         digest = xxhash.xxh3_128_digest(view)
         with self._mutex:
             known = self._files.get(key)
             if known is not None and known.digest == digest:
-                known.used = time.monotonic()
+                known.used, known.is_watched = time.monotonic(), is_watched
                 return known.descriptor
             if len(self._open) >= MOST:
                 return None
         descriptor = Descriptor(pack(view))
         with self._mutex:
-            self._files[key] = _File(descriptor, digest, time.monotonic())
+            self._files[key] = _File(descriptor, digest, time.monotonic(), is_watched)
             self._open.add(descriptor)
         return descriptor
+
+    def _watch(self, key: _Key) -> bool:
+        """From now on, if that can be: not before a buffer is sent again, for the first write to a page that is watched
+        takes longer."""
+        address, nbytes = key
+        if not address or nbytes < WATCH_NBYTES or _OTHER_WATCHER in sys.modules:
+            return False
+        return self._pages.is_ours(address, nbytes) and self._pages.arm(address, nbytes)
 
     def expire(self, now: float) -> bool:
         """Let go of what was not used for `KEEP_S` seconds; whether anything is left."""
@@ -72,6 +101,7 @@ class SharedBuffers:
     def close(self) -> None:
         with self._mutex:
             self._files.clear()
+            self._pages.close()
 
 
 def _address(view: memoryview) -> int:

@@ -22,8 +22,8 @@ from typing import Any, Protocol
 import xxhash
 
 from kvs import BlobRef
+from lambdakernel.pages import PAGE, Pages, Run, merged, size
 from lambdakernel.state.arrays import numpy
-from lambdakernel.state.pages import PAGE, Pages, Run, merged, size
 
 WATCH_NBYTES = 1 << 20
 """Bytes from which a buffer is watched; to hash a smaller one costs less than 0.1 ms."""

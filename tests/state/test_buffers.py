@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lambdakernel import pages
 from lambdakernel.errors import ValueDamaged
-from lambdakernel.state import buffers, pages
+from lambdakernel.pages import PAGE, Pages, merged
+from lambdakernel.state import buffers
 from lambdakernel.state.buffers import Buffers, apply_patch
-from lambdakernel.state.pages import PAGE, Pages, merged
 from tests.state.cold import Worker, in_child, with_worker
 
 MIB = 1 << 20
