@@ -20,7 +20,7 @@ from lambdakernel.parallel.parcels import unpack
 
 COUNT = 1 << 18  # 2 MiB
 ALONE = 5 << 20
-"""40 MiB have memory of their own: no neighbour writes to a page of theirs, and the system may tell of 2 MiB at a time."""
+"""40 MiB have memory of their own: no neighbour writes to their pages, and the system may tell of 2 MiB at a time."""
 watches = pytest.mark.skipif(not Pages().works, reason="this system does not say which pages were written")
 
 
