@@ -92,6 +92,7 @@ class ParallelMagics(Magics):
         error, since the change would end with the task. A `lambdakernel.Live` is for that: what tasks join into it is
         in the notebook's variable and in the other tasks while they run.
         """
+        __tracebackhide__ = True
         self._run(line, cell, is_whole=False)
 
     @no_var_expand
@@ -106,16 +107,18 @@ class ParallelMagics(Magics):
         is an error, as in `%%parallel`. `%jobs` lists what runs, `%wait` waits for it, `%cancel` ends it. A name that
         the notebook binds anew meanwhile is left alone.
         """
+        __tracebackhide__ = True
         self._run(line, cell, is_whole=True)
 
     def _run(self, line: str, text: str, *, is_whole: bool) -> None:
+        __tracebackhide__ = True
         where = self._where()
         try:
             begun = begin(where, prepare(self.shell, line, text, is_whole=is_whole))
             if begun.prepared.header.options.background:
                 self.jobs.start(where, begun)
             else:
-                run(where, begun)
+                _interruptible(run, where, begun)
         except (HeaderError, BadCollect, CannotFanOut) as e:
             raise UsageError(str(e)) from None
 
@@ -149,3 +152,12 @@ class ParallelMagics(Magics):
         self.jobs.tell_lost(lambda text: print(text, file=sys.stderr))
         if names := self.jobs.settle():
             self._durable.ready().touch(names)
+
+
+def _interruptible(call: Callable[..., None], *args: Any) -> None:
+    """Call it. The way of an interrupt through ours tells nobody anything, and showing it takes longer than all else."""
+    __tracebackhide__ = True
+    try:
+        call(*args)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt from None

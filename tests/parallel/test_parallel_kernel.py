@@ -111,6 +111,7 @@ def test_an_interrupt_ends_the_tasks_and_binds_nothing(kernel: Kernel):
     result = kernel.client.result(message, 10)
     assert time.monotonic() - began < 1.5
     assert result.ename == "KeyboardInterrupt"
+    assert "fanout.py" not in "".join(result.reply["traceback"])  # the user's cell, not the way through ours
     eventually(lambda: not kernel.pids("task"), 1.0, "all tasks gone")
     assert kernel.value("'never' in globals()") is False
     assert kernel.run("%%parallel for i in range(2) -> after\ni").status == "ok"
