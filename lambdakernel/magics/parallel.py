@@ -155,7 +155,7 @@ class ParallelMagics(Magics):
 
 
 def _interruptible(call: Callable[..., None], *args: Any) -> None:
-    """Call it. The way of an interrupt through ours tells nobody anything, and showing it takes longer than all else."""
+    """Call it. The way of an interrupt through ours tells nobody anything, and showing it takes longer than the rest."""
     __tracebackhide__ = True
     try:
         call(*args)
