@@ -155,7 +155,7 @@ class ParallelMagics(Magics):
 
 
 def _interruptible(call: Callable[..., None], *args: Any) -> None:
-    """Call it. The way of an interrupt through ours tells nobody anything, and showing it takes longer than the rest."""
+    """Call it. The way of an interrupt through ours says nothing to anybody, and takes longer to show than the rest."""
     __tracebackhide__ = True
     try:
         call(*args)
