@@ -9,10 +9,10 @@ peer's (below 1: ours is faster); the last column says whether a task may write 
 sent for the first time was changed by one element just before, so that nobody may know it. The table has ten columns
 of numbers and one of categories.
 
-Where ours loses to Ray the first time: 100 MB are hashed once a call, so that a change in place between two calls is
-seen, and their memory file is a new one, whose pages the system makes as they are written; Ray writes into memory that
-it has had since its start, and its tasks may not write at all. In the row of the global, `%%parallel` makes its
-processes anew for each fan-out; see `parallel_cell.py`.
+Where ours loses to Ray the first time: 100 MB are hashed, so that a change in place is seen, and their memory file is a
+new one, whose pages the system makes as they are written; Ray writes into memory that it has had since its start, and
+its tasks may not write at all. In the row of the global, each of 100 tasks has a turn of its own, and its process is
+looked at after it; `ProcessPoolExecutor`, which is made anew in each cell, sends many calls at once.
 
 The rows of the global run in a kernel each: every peer in ipykernel, ours in its own. `work`, which reads the global,
 is defined in one cell and called by each later one. A result that is not of the global's newest value is counted as
