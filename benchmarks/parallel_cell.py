@@ -10,11 +10,10 @@ behaviour, yes or no, each found by a cell that does it. Ours is a kernel of lam
 ipykernel, and each is used as its own guide shows; two workers each. Times are from a request to its reply and idle.
 The order is drawn anew each round. What is not installed is left out, and said so.
 
-Where ours loses its time: a cell of ours takes some milliseconds more than one of ipykernel, since what it changed is
-durable before its reply; and processes that stay are looked at after each task. Where a body is not known to leave no
-trace, each task has a process of its own, forked from one that has loaded what the body reaches. A pool that keeps its
-workers, as `lambdakernel.Executor` does, pays for none of it; its workers know nothing of the notebook that they were
-not sent.
+Where ours loses its time: the body is looked at before, its process after each task, and processes join what cells
+have changed. Where a body is not known to leave no trace, each task has a process of its own, forked from one that has
+loaded what the body reaches. A pool that keeps its workers, as `lambdakernel.Executor` does, pays for none of it; its
+workers know nothing of the notebook that they were not sent.
 
 Ours is given `--retries 1` where a task is killed: a lost task runs again only if its user says that it may.
 `ProcessPoolExecutor` is made anew in each cell: workers forked earlier know nothing that later cells define.
