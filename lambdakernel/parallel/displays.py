@@ -45,8 +45,10 @@ class Displays:
     def install(self) -> None:
         """Let everything in this process that looks for a shell find ours."""
         from IPython.core.display_functions import display
+        from IPython.core.getipython import get_ipython
 
-        builtins.display = display  # type: ignore[attr-defined]
+        names: Any = builtins
+        names.display, names.get_ipython = display, get_ipython
         self._figures = _open_figures()
         shells: Any = InteractiveShell
         shells.initialized = self._make_once

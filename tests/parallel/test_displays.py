@@ -89,9 +89,10 @@ def test_a_flood_of_displays_is_cut_to_text(notebook):
     assert bundle["text/plain"].count("not shown") == 9 - displays.TASK_NBYTES // 1_000_000
 
 
+@pytest.mark.parametrize("before", ["", "from IPython import get_ipython\n"])
 @pytest.mark.parametrize("call", ["system('true')", "run_cell_magic('parallel', 'for j in [1]', 'j')"])
-def test_a_task_has_no_shell_for_magics_and_says_so(notebook, call):
-    notebook.run(f"%%parallel for i in range(1) -> r\nfrom IPython import get_ipython\nget_ipython().{call}")
+def test_a_task_has_no_shell_for_magics_and_says_so(notebook, call, before):
+    notebook.run(f"%%parallel for i in range(2) -> r\n{before}get_ipython().{call}")
     assert notebook.live["r"][0].ename == "NoShell" and "move the line" in notebook.live["r"][0].evalue
 
 
