@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from lambdakernel.executors.base import Executor, ExecutorLost, Exited
+from lambdakernel.executors.base import Executor, ExecutorLost, Exited, Refused, Started
 from lambdakernel.executors.local import ForkServer, LocalExecutor, connect, fork_server
 
 KEEP_S = 300.0
@@ -26,6 +27,13 @@ class Process(Protocol):
     """One that waits. Its `id` is that of the invocation that started it."""
 
     id: int
+
+    def born_as(self, pid: int) -> None:
+        """It is process `pid`.
+
+        Raises:
+            ProcessLookupError: it has ended; that is among the next events.
+        """
 
     def close(self) -> None:
         """Let it end."""
@@ -49,7 +57,10 @@ class Kept(NamedTuple, Generic[P]):
     def alive(self) -> Kept[P] | None:
         """What is left of it now; None, and closed, if that is nothing."""
         events = self.executor.events()
-        gone = {event.id for event in events if isinstance(event, Exited)}
+        for event in events:
+            if isinstance(event, Started):
+                self._tell(event)
+        gone = {event.id for event in events if isinstance(event, Exited | Refused)}
         for process in self.processes:
             if str(process.id) in gone:
                 process.close()
@@ -59,6 +70,12 @@ class Kept(NamedTuple, Generic[P]):
             return found
         found.close()
         return None
+
+    def _tell(self, started: Started) -> None:
+        for process in self.processes:
+            if str(process.id) == started.id:
+                with suppress(ProcessLookupError):
+                    process.born_as(started.pid)
 
 
 class _Spare(NamedTuple):

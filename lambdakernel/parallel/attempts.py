@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import os
 import resource
-from collections.abc import Collection
+import socket
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import msgspec
 
@@ -119,15 +121,21 @@ class Attempts:
         """Ask for the process of the next attempt. `job` and `item` stay the caller's; its descriptors do not block."""
         attempt = self.count(waiting.index)
         self._ids += 1
-        id = self._ids
-        ours, theirs = wire.pair()
-        out, out_end = os.pipe2(os.O_CLOEXEC)
-        err, err_end = os.pipe2(os.O_CLOEXEC)
-        for fd in (ours.fileno(), out, err):
-            os.set_blocking(fd, False)
-        pipes = {out: "stdout", err: "stderr"}
         params = {"index": waiting.index, "attempt": attempt, "is_guarded": is_guarded, "fan": self._fan}
-        executor.start(Invocation(str(id), "task", params), (theirs.fileno(), job, item, out_end, err_end))
-        theirs.close()
-        wire.close_fds((out_end, err_end))
-        return Running(id, waiting.index, attempt, ours, pipes, now, now + START_DEADLINE_S, waiting.output)
+        end, pipes = started(executor, self._ids, params, (job, item))
+        return Running(self._ids, waiting.index, attempt, end, pipes, now, now + START_DEADLINE_S, waiting.output)
+
+
+def started(
+    executor: Executor, id: int, params: Mapping[str, Any], given: tuple[int, ...]
+) -> tuple[socket.socket, dict[int, str]]:
+    """Ask for a task's process: our end of its line, and our ends of its pipes by stream; none of them blocks."""
+    ours, theirs = wire.pair()
+    out, out_end = os.pipe2(os.O_CLOEXEC)
+    err, err_end = os.pipe2(os.O_CLOEXEC)
+    for fd in (ours.fileno(), out, err):
+        os.set_blocking(fd, False)
+    executor.start(Invocation(str(id), "task", params), (theirs.fileno(), *given, out_end, err_end))
+    theirs.close()
+    wire.close_fds((out_end, err_end))
+    return ours, {out: "stdout", err: "stderr"}

@@ -7,9 +7,12 @@ One that is kept until the next fan-out is `idle`, and gets the job of that with
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from lambdakernel.executors import wire
-from lambdakernel.parallel.attempts import Waiting
+from lambdakernel.executors.base import Executor
+from lambdakernel.parallel.attempts import Waiting, started
 from lambdakernel.parallel.memory import held
 from lambdakernel.parallel.output import Output
 from lambdakernel.parallel.running import Running
@@ -61,6 +64,25 @@ def idle(process: Running) -> Running:
         cpu_before_s=process.cpu_before_s + process.cpu_s,
         knows_job=False,
     )
+
+
+def born_idle(executor: Executor, count: int, params: Mapping[str, Any], now: float) -> tuple[Running, ...]:
+    """So many processes that wait for a fan-out, and attach to the session meanwhile: `params` are the store and the
+    session.
+
+    Raises:
+        OSError: no descriptors are left; there are none.
+    """
+    made: list[Running] = []
+    try:
+        for id in range(1, count + 1):
+            end, pipes = started(executor, id, params, ())
+            made.append(Running(id, -1, 0, end, pipes, now, math.inf, Output(), knows_job=False))
+    except OSError:
+        for process in made:
+            process.close()
+        raise
+    return tuple(made)
 
 
 def hand_over(

@@ -11,17 +11,19 @@ import ast
 import os
 import random
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from lambdakernel.errors import NoWorker
 from lambdakernel.executors.base import Executor
 from lambdakernel.parallel import frontend, handover, values
 from lambdakernel.parallel.again import Again, effect_of_source
 from lambdakernel.parallel.analysis import Final, is_silent
-from lambdakernel.parallel.attempts import Limits
+from lambdakernel.parallel.attempts import Limits, most_at_once
 from lambdakernel.parallel.begun import Begun, Where
 from lambdakernel.parallel.fanout import FanOut
+from lambdakernel.parallel.handover import born_idle
 from lambdakernel.parallel.items import processors
 from lambdakernel.parallel.job import Job
 from lambdakernel.parallel.known import are_passive
@@ -91,8 +93,25 @@ def _keep(where: Where, begun: Begun, fan: FanOut | None, mark: object) -> None:
         return
     if fan is not None and fan.kept:
         where.spares.keep(fan.executor, fan.kept, mark)
+    elif mark is not None:
+        _bear_idle(where, mark)
     elif len(begun.items) > 1:
         where.spares.get_ready()
+
+
+def _bear_idle(where: Where, mark: object) -> None:
+    """All processes have ended (after an interrupt, say): have others for the next fan-out. That there are none is
+    found out by who needs them."""
+    if where.spares is None:
+        return
+    params = {"store": where.store, "session": where.durable.session}
+    count = min(where.default_workers or processors(), most_at_once())
+    with suppress(OSError), ExitStack() as owned:
+        executor = where.connect(None)
+        owned.callback(executor.close, 0.0)
+        processes = born_idle(executor, count, params, time.monotonic())
+        owned.pop_all()
+        where.spares.keep(executor, processes, mark)
 
 
 def _stays(where: Where, begun: Begun, tree: ast.Module) -> Stays:

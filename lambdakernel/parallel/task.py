@@ -45,6 +45,7 @@ from lambdakernel.parallel.values import TaskSession, rehearse
 
 _AT_WORK, _IDLE = b"lk-task", b"lk-idle"
 """What the system calls the process; it is born with the first."""
+_NO_JOB = Job("", "", 0, "", "", "", "", "", (), (), (), {}, ())
 GiveUp = Callable[[str], NoReturn]
 _libc = ctypes.CDLL(None)
 
@@ -110,20 +111,26 @@ def _threads() -> int:
 
 def run(params: dict[str, Any], fds: tuple[int, ...], loaded: Loaded | None = None) -> NoReturn:
     """Be the task `params["index"]`, and further ones, and leave the process. `fds`: line to the parent, job, item,
-    stdout, stderr."""
-    line, job, item, out, err = fds
+    stdout, stderr. Without job and item, it waits for those; then `params` are the store and the session."""
+    line, *given, out, err = fds
     _become_task(out, err)
     end = wire.adopt(line)
     try:
-        told = loaded.job if loaded and loaded.job.fan == params["fan"] else Job.from_bytes(unpack(job).head)
-        work = Work(told, loaded)
-        turn = Turn.of(params, item)
+        if given:
+            job, item = given
+            turn, is_fork = Turn.of(params, item), loaded is not None
+            told = loaded.job if loaded and loaded.job.fan == params["fan"] else _job(job)
+        else:
+            name_process(_IDLE)
+            loaded, is_fork = _attached(params["store"], params["session"]), False
+            turn = _next_turn(end)
+            told = _job(turn.job)
+        work = Work(told, loaded, is_fork=is_fork)
         while work.take(turn, end):
             name_process(_IDLE)
-            turn = next_turn(end)
-            name_process(_AT_WORK)
+            turn = _next_turn(end)
             if turn.job is not None:
-                work.goes_on(Job.from_bytes(unpack(turn.job).head))
+                work.goes_on(_job(turn.job))
         code = 0
     except wire.PeerGone:  # the cell was interrupted, or has no further item; nobody wants a result
         code = 0
@@ -132,6 +139,23 @@ def run(params: dict[str, Any], fds: tuple[int, ...], loaded: Loaded | None = No
         os.write(2, f"the task cannot report: {type(e).__name__}: {e}\n".encode())
         code = 70
     os._exit(code)
+
+
+def _next_turn(end: socket.socket) -> Turn:
+    """Wait for it.
+
+    Raises:
+        wire.PeerGone: there is none.
+    """
+    turn = next_turn(end)
+    name_process(_AT_WORK)
+    return turn
+
+
+def _job(parcel: int | None) -> Job:
+    if parcel is None:
+        raise ValueError("a first task came without its job")
+    return Job.from_bytes(unpack(parcel).head)
 
 
 # -- the process
@@ -175,12 +199,13 @@ def _give_up(line: Line, what: str) -> NoReturn:
 
 
 class Work:
-    """What a process works at, and how long it stays. `loaded`: with what it was born, for this job or another."""
+    """What a process works at, and how long it stays. `loaded`: what it has, for this job, another, or none yet;
+    `is_fork`: it was loaded before this process was forked."""
 
-    def __init__(self, job: Job, loaded: Loaded | None) -> None:
+    def __init__(self, job: Job, loaded: Loaded | None, *, is_fork: bool) -> None:
         self.job = job
         self._loaded = loaded
-        self._is_of_fork = loaded is not None
+        self._is_of_fork = is_fork
         self._has_gone_on = False
         self._stay = Stay(job.most_items)
         self._cells = {job.filename: job.label}
@@ -256,6 +281,16 @@ def _loaded(job: Job, cells: dict[str, str]) -> Loaded:
     session.prepare(tree)
     _load_generator(job)
     return Loaded(job, tree, live, session, _function(job, tree, live))
+
+
+def _attached(store: str, session: str) -> Loaded | None:
+    """To the session as it is now, before there is a job; None if that cannot be: whoever loads a job meets it again,
+    and says so."""
+    live = _main_module().__dict__
+    try:
+        return Loaded(_NO_JOB, ast.Module([], []), live, TaskSession(store, session, live))
+    except (kvs.KvsError, LambdaKernelError, OSError):
+        return None
 
 
 def _loaded_anew(job: Job, before: Loaded) -> Loaded:

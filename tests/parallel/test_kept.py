@@ -179,6 +179,30 @@ def test_an_interrupt_ends_them_and_the_next_fan_out_has_others(notebook):
         error = notebook.run(f"{FOUR} -> never\nsum(n for n in range(10**12))")
     assert isinstance(error, KeyboardInterrupt) and "never" not in notebook.live
     wait_until_gone(before)
+    wait_for(lambda: len(idle()) == 2, 10)
+    others = idle()
+    notebook.ok("x = 7")
+    notebook.ok(f"{FOUR} -> found\nx + i")
+    assert notebook.live["found"] == [7, 8, 9, 10]
+    wait_for(lambda: idle() == others, 10)
+
+
+def test_a_fan_out_right_after_an_interrupt_waits_for_those_that_come(notebook):
+    for n in range(3):
+        with interrupted_after(0.5):
+            error = notebook.run(f"{FOUR} -> never\nsum(n for n in range(10**12))")
+        assert isinstance(error, KeyboardInterrupt)
+        notebook.ok(f"n = {n}\ndef later(i): return n * i")
+        notebook.ok(f"{FOUR} -> found\nlater(i)")
+        assert notebook.live["found"] == [0, n, 2 * n, 3 * n]
+
+
+def test_those_that_come_after_an_interrupt_may_be_killed(notebook):
+    with interrupted_after(0.5):
+        notebook.run(f"{FOUR} -> never\nsum(n for n in range(10**12))")
+    wait_for(lambda: len(idle()) == 2, 10)
+    for pid in idle():
+        os.kill(pid, signal.SIGKILL)
     notebook.ok(f"{FOUR} -> found\ni + 1")
     assert notebook.live["found"] == [1, 2, 3, 4]
 
