@@ -110,6 +110,11 @@ class Attempts:
         """The task is tried once more."""
         self._again.append(Waiting(index, output))
 
+    def back(self, index: int, output: Output) -> None:
+        """The last attempt at the task was none: its turn comes again."""
+        self._made[index] -= 1
+        self.again(index, output)
+
     def count(self, index: int) -> int:
         """One more, even if it cannot be made; its number."""
         self._made[index] += 1

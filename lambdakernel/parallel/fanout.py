@@ -356,6 +356,10 @@ class FanOut:
 
     def _over(self, task: Running, otherwise: Lost) -> None:
         """The process of the task is surely gone: try again, or end it."""
+        if task.was_idle and not task.has_begun and task.outcome is None and not task.ended_for:
+            self._forget(task)  # it died as one that waits
+            self._attempts.back(task.index, task.output)
+            return
         outcome = task.outcome or otherwise
         if self._beside(task) or not self._is_lost(outcome) or self._attempts.made(task.index) > self._limits.retries:
             self._end(task, otherwise)

@@ -108,6 +108,7 @@ def hand_over(
         pid=process.pid,
         watch=process.watch,
         born=born,
+        was_idle=not knew,
         has_begun=knew,
         body=process.body,
         now=process.now if knew else born,

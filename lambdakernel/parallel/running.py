@@ -49,6 +49,8 @@ class Running(msgspec.Struct):
     """That reason."""
     born: Held = Held()
     """Memory that it was born with."""
+    was_idle: bool = False
+    """Its process waited for this fan-out, and this is its first task of it."""
     has_begun: bool = False
     """Its body has."""
     body: Held | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,6 +170,22 @@ def test_one_that_is_killed_while_it_waits_is_replaced(notebook, how_many):
         os.kill(pid, signal.SIGKILL)
         wait_for(lambda pid=pid: pid not in idle(), 10)
     notebook.ok(f"{FOUR} -> found\ni + 1")
+    assert notebook.live["found"] == [1, 2, 3, 4]
+
+
+def test_one_that_dies_before_it_begins_what_it_was_given_costs_nothing(notebook):
+    before = kept(notebook)
+    for pid in before:
+        os.kill(pid, signal.SIGSTOP)
+
+    def kill() -> None:
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+
+    timer = threading.Timer(0.7, kill)
+    timer.start()
+    notebook.ok(f"{FOUR} -> found\ni + 1")
+    timer.join(10)
     assert notebook.live["found"] == [1, 2, 3, 4]
 
 
