@@ -20,6 +20,7 @@ from lambdakernel.parallel.analysis import analyse, collects, notebook_syntax
 from lambdakernel.parallel.begun import Begun, Cell, Prepared, Where
 from lambdakernel.parallel.frontend import bar_name, shower
 from lambdakernel.parallel.header import parse_header, whole_header
+from lambdakernel.parallel.in_place import changes_in_place
 from lambdakernel.parallel.items import CannotFanOut, describer, items_of
 from lambdakernel.parallel.launch import fan_out
 from lambdakernel.parallel.plain_lattices import joins_that_stay
@@ -36,6 +37,7 @@ def begin(where: Where, prepared: Prepared) -> Begun:
     namespace = where.durable.ready()
     refuse_residents(prepared, namespace.rows())
     refuse_joins_that_stay(prepared, where.shell.user_ns)
+    refuse_lost_updates(prepared, where.shell.user_ns)
     items = items_of(prepared.header, where.shell.user_ns, namespace.prepare)
     where.durable.after(None)
     return Begun(namespace, prepared, items, describer(prepared.header, items))
@@ -129,6 +131,30 @@ def refuse_joins_that_stay(prepared: Prepared, live: Mapping[str, Any]) -> None:
     own = {*prepared.header.bound, *prepared.header.names}
     if stays := joins_that_stay(ast.parse(prepared.source), own, live):
         raise CannotFanOut(f"{stays} Nothing ran.")
+
+
+def refuse_lost_updates(prepared: Prepared, live: Mapping[str, Any]) -> None:
+    """Raise if the text of the body shows that it changes a variable of the notebook in place.
+
+    Raises:
+        CannotFanOut: names the first, and says what to write instead.
+    """
+    own = {*prepared.header.bound, *prepared.body.assigned}
+    found = changes_in_place(ast.parse(prepared.source), own, live)
+    if found is None:
+        return
+    line, name, kind = found
+    if prepared.is_whole:
+        remedy = f"Assign {name} in the cell (`{name} = copy.copy({name})`): what it assigns is bound when it is done"
+    else:
+        remedy = (
+            "Give a value for each task instead: its last expression or a name that it assigns is collected by a name"
+            " after `->`. Or let tasks share a lattice that they join into (`from lambdakernel import Live`)"
+        )
+    raise CannotFanOut(
+        f"line {line} changes {name}, a {kind} of the notebook, in place: `{prepared.cell.line(line)}`. A task works on"
+        f" its own copy, so the notebook would never see it. {remedy}. Nothing ran."
+    )
 
 
 # -- afterwards

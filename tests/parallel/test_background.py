@@ -95,8 +95,8 @@ def test_a_whole_cell_that_fails_binds_nothing_and_waiting_raises(notebook):
 
 
 def test_a_whole_cell_that_changes_a_variable_in_place_says_what_to_do(notebook):
-    notebook.ok("seen = []")
-    notebook.ok("%%background\nseen.append(1)")
+    notebook.ok("seen = []\ndef add(): seen.append(1)")
+    notebook.ok("%%background\nadd()")
     error = notebook.run("%wait")
     assert "LostUpdate" in str(error) and notebook.live["seen"] == []
     notebook.ok("%%background\nimport copy\nseen = copy.copy(seen)\nseen.append(1)")

@@ -256,12 +256,25 @@ def test_a_name_without_a_value_in_one_task_is_that_tasks_error(notebook):
 
 
 def test_a_change_in_place_is_never_silently_lost(notebook):
-    notebook.ok("results = []")
-    error = notebook.run("%%parallel for i in range(2)\nresults.append(i)")
+    notebook.ok("results = []\ndef add(i): results.append(i)")
+    error = notebook.run("%%parallel for i in range(2)\nadd(i)")
     assert isinstance(error, ParallelError)
     assert error.failures[0].ename == "LostUpdate"
     assert "'results'" in error.failures[0].evalue and "->" in error.failures[0].evalue
     assert notebook.live["results"] == []
+
+
+def test_a_change_in_place_that_the_text_shows_is_refused_before_anything_runs(notebook, tmp_path):
+    notebook.ok(f"results = []\nran = {str(tmp_path / 'ran')!r}")
+    error = notebook.run("%%parallel for i in range(2) -> r\nopen(ran, 'w').close()\nresults.append(i)")
+    assert type(error).__name__ == "UsageError"
+    for said in ("line 3", "results.append(i)", "a list of the notebook", "after `->`", "Live", "Nothing ran"):
+        assert said in str(error)
+    assert not (tmp_path / "ran").exists() and "r" not in notebook.live
+    notebook.ok("%%parallel for i in range(2) -> results\nresults = [i]")
+    assert notebook.live["results"] == [[0], [1]]
+    error = notebook.run("%%background\nresults.append(1)")
+    assert "Assign results in the cell" in str(error)
 
 
 # -- interrupt, and the loss of what starts tasks
