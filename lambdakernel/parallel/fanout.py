@@ -213,7 +213,7 @@ class FanOut:
         while len(self._free):
             process, attempt, now = self._free.take(), self._attempts.made(waiting.index) + 1, self._clock()
             try:
-                deadline = self._limits.time_is_up(now)
+                deadline = self._limits.time_is_up(now) if process.pid else now + START_DEADLINE_S  # it is to be born
                 task = hand_over(process, waiting, attempt, item, self._job, now=now, deadline=deadline)
             except (wire.PeerGone, BlockingIOError):
                 self._waited.let_go(process)
