@@ -50,13 +50,13 @@ def as_function(tree: ast.Module, filename: str, live: Collection[str], shared: 
     if any(isinstance(node, _ODD) or getattr(node, "module", "") == "__future__" for node in ast.walk(tree)):
         return None
     stored = set(stored_by(compile(tree, filename, "exec", dont_inherit=True)))
-    own = stored - set(shared) - _not_to_be_local(tree)
+    own = stored - set(shared) - _bound_otherwise(tree) - _of_functions(tree)
     met = _met_by(tree)
     own -= {name for name in own if name in met and name not in live}
     if not own:
         return None
     begins_with = tuple(sorted(own & met))
-    return Function(_compiled(tree, filename, begins_with, stored - own), begins_with)
+    return Function(_compiled(tree, filename, begins_with, (stored | _bound_otherwise(tree)) - own), begins_with)
 
 
 def _compiled(tree: ast.Module, filename: str, begins_with: Sequence[str], not_local: Collection[str]) -> CodeType:
@@ -76,7 +76,8 @@ def _compiled(tree: ast.Module, filename: str, begins_with: Sequence[str], not_l
     return inner.replace(co_name=_NAME, co_qualname=_NAME)
 
 
-def _not_to_be_local(tree: ast.Module) -> set[str]:
+def _bound_otherwise(tree: ast.Module) -> set[str]:
+    """Names that are declared global, deleted, or bound in an expression or by a handler."""
     found: set[str] = set()
     for node in ast.walk(tree):
         match node:
@@ -86,9 +87,13 @@ def _not_to_be_local(tree: ast.Module) -> set[str]:
                 found.add(name)
             case ast.NamedExpr(target=ast.Name(id=name)):
                 found.add(name)
-        if isinstance(node, _FUNCTIONS):  # what is collected may be a function: its names are the notebook's there
-            found |= {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
     return found
+
+
+def _of_functions(tree: ast.Module) -> set[str]:
+    """Names in functions of the body: what is collected may be a function, and its names are the notebook's there."""
+    functions = (node for node in ast.walk(tree) if isinstance(node, _FUNCTIONS))
+    return {name for function in functions for name in _names(function)}
 
 
 # -- what is read before it is surely bound

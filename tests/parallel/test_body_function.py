@@ -88,6 +88,9 @@ NOT_LOCAL = {
     "a name that may not be bound": "if i > 100: v = 1\nv",
     "a name after a loop that does not turn": "for n in []: pass\nn",
     "a name that is deleted": "v = 1\ndel v\nv",
+    "a name of the notebook that is deleted": "y = x\ndel x\ny + i",
+    "a list of the notebook that is deleted": "n = len(data)\ndel data\nn",
+    "a name that is bound in a comprehension alone": "v = i\nw = [(x := n) for n in range(3)]\nx, v",
     "a name of a function of the body": "n = 0\ndef f():\n    global n\n    n += 1\n    return n\nf(), f(), n",
     "a name that a function of the body reads": "n = i\ndef f(): return n\nn = 10\nf()",
     "a name that a lambda reads": "n = i\ng = lambda: n\nn = 3\ng()",
@@ -128,6 +131,8 @@ def test_a_function_that_is_collected_has_the_names_of_the_notebook():
 def _statement(rng: random.Random, depth: int) -> list[str]:
     names = ["x", "a", "b", "c", "i"]
     name, other, third = rng.choice(names), rng.choice(names), rng.choice(names)
+    if rng.random() < 0.05:
+        return [f"del {name}"]
     simple = [f"{name} = {other} + 1", f"{name} += {other}", f"{name}, {other} = {third}, 2", f"{name} = [{other}][0]"]
     if depth == 0 or rng.random() < 0.5:
         return [rng.choice(simple)]
