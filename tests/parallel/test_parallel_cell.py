@@ -389,7 +389,8 @@ def test_a_change_inside_a_large_array_or_through_a_function_is_found(notebook):
 
 def test_a_change_to_something_that_cannot_travel_is_found_too(notebook):
     notebook.ok("config, items = {}, [{}]")
-    notebook.run("%%parallel for i in range(1) -> r\nconfig['g'] = (x for x in [1])\ni")
+    notebook.ok("def change(): config['g'] = (x for x in [1])")
+    notebook.run("%%parallel for i in range(1) -> r\nchange()\ni")
     assert notebook.live["r"][0].ename == "LostUpdate" and "'config'" in notebook.live["r"][0].evalue
     notebook.run("%%parallel for one in items -> r\none['g'] = (x for x in [1])\n1")
     assert notebook.live["r"][0].ename == "LostUpdate" and "'one'" in notebook.live["r"][0].evalue
