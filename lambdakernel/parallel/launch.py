@@ -32,6 +32,8 @@ from lambdakernel.parallel.parcels import pack
 from lambdakernel.parallel.progress import Progress
 from lambdakernel.parallel.stays import NEVER, Stays, stays
 
+MOST_KEPT = 8
+"""Processes that wait for the next fan-out: each holds some 28 MB meanwhile."""
 MOST_LOADED_NBYTES = 16 << 20
 """Of values that a body reaches, in the store, for which each process may load them by itself."""
 
@@ -77,7 +79,7 @@ def fan_out(
                 price=where.price,
                 fan=told.fan,
                 free=kept.processes if kept is not None else (),
-                keeps=usual if spares is not None and mark is not None else 0,
+                keeps=min(usual, MOST_KEPT) if spares is not None and mark is not None else 0,
             )
             yield fan
     finally:
@@ -105,7 +107,7 @@ def _bear_idle(where: Where, mark: object) -> None:
     if where.spares is None:
         return
     params = {"store": where.store, "session": where.durable.session}
-    count = min(where.default_workers or processors(), most_at_once())
+    count = min(where.default_workers or processors(), most_at_once(), MOST_KEPT)
     with suppress(OSError), ExitStack() as owned:
         executor = where.connect(None)
         owned.callback(executor.close, 0.0)
