@@ -44,6 +44,8 @@ class SharedBuffers:
         self._open: weakref.WeakSet[Descriptor] = weakref.WeakSet()
         self._mutex = threading.Lock()
         self._pages = Pages()
+        self._looks: dict[_Key, int] = {}
+        """How often each was hashed. Who arms a buffer erases the notes that another, who hashes it now, relies on."""
 
     def share(self, view: memoryview) -> Descriptor | None:
         """A sealed file with the content of `view` now; None if as many as may be are open already.
@@ -67,16 +69,19 @@ class SharedBuffers:
                 is_watched = written is not None and 2 * size(written) < view.nbytes
             elif known is not None:
                 is_watched = self._watch(key)
+            look = self._looks[key] = self._looks.get(key, 0) + 1
         digest = xxhash.xxh3_128_digest(view)
         with self._mutex:
             known = self._files.get(key)
             if known is not None and known.digest == digest:
-                known.used, known.is_watched = time.monotonic(), is_watched
+                known.used, known.is_watched = time.monotonic(), is_watched and self._looks.get(key) == look
                 return known.descriptor
             if len(self._open) >= MOST:
+                self._looks.pop(key, None)
                 return None
         descriptor = Descriptor(pack(view))
         with self._mutex:
+            is_watched = is_watched and self._looks.get(key) == look
             self._files[key] = _File(descriptor, digest, time.monotonic(), is_watched)
             self._open.add(descriptor)
         return descriptor
@@ -96,6 +101,7 @@ class SharedBuffers:
         with self._mutex:
             for key in [k for k, f in self._files.items() if now - f.used >= KEEP_S]:
                 del self._files[key]
+                self._looks.pop(key, None)
             return bool(self._files)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -55,6 +56,8 @@ class Prepared(msgspec.Struct, frozen=True):
     collects: tuple[Collect, ...]
     source: str
     """The body as Python, on the lines that it has in the cell."""
+    tree: ast.Module
+    """Of that."""
     cell: Cell
     is_whole: bool = False
     """The body is a whole cell that runs once; each name that it assigns is collected."""

@@ -85,11 +85,12 @@ def prepare(shell: Any, line: str, text: str, *, is_whole: bool = False) -> Prep
             " for it. Use Python instead (for example `subprocess.run`), or move the line to a cell of its own."
         )
     source = "\n" * above + python
-    body = analyse(ast.parse(source, cell.label))
+    tree = ast.parse(source, cell.label)
+    body = analyse(tree)
     if is_whole:
         names = tuple(sorted(name for name in body.assigned if not name.startswith("__")))
         header = msgspec.structs.replace(header, names=names)
-    return Prepared(header, body, collects(header.names, body, header.bound), source, cell, is_whole)
+    return Prepared(header, body, collects(header.names, body, header.bound), source, tree, cell, is_whole)
 
 
 def _cell_of(shell: Any, line: str, text: str) -> Cell:
@@ -129,7 +130,7 @@ def refuse_joins_that_stay(prepared: Prepared, live: Mapping[str, Any]) -> None:
         CannotFanOut: names the first, and says how to make it live.
     """
     own = {*prepared.header.bound, *prepared.header.names}
-    if stays := joins_that_stay(ast.parse(prepared.source), own, live):
+    if stays := joins_that_stay(prepared.tree, own, live):
         raise CannotFanOut(f"{stays} Nothing ran.")
 
 
@@ -140,7 +141,7 @@ def refuse_lost_updates(prepared: Prepared, live: Mapping[str, Any]) -> None:
         CannotFanOut: names the first, and says what to write instead.
     """
     own = {*prepared.header.bound, *prepared.body.assigned}
-    found = changes_in_place(ast.parse(prepared.source), own, live)
+    found = changes_in_place(prepared.tree, own, live)
     if found is None:
         return
     line, name, kind = found

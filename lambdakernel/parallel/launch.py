@@ -7,7 +7,6 @@ for the next (`executors.spare`). In all other cases a fork server loads once wh
 
 from __future__ import annotations
 
-import ast
 import os
 import random
 import sys
@@ -52,9 +51,8 @@ def fan_out(
     the tasks see of the session, as `asof` reads it; `again` says whether they may run twice, if that is known."""
     options, spares = begun.prepared.header.options, where.spares
     usual = where.default_workers or processors()
-    tree = ast.parse(begun.prepared.source)
-    told = _job(where, begun, moment, _stays(where, begun, tree))
-    mark = _mark(begun, told, tree)
+    told = _job(where, begun, moment, _stays(where, begun))
+    mark = _mark(begun, told)
     loads = mark is not None or len(begun.items) == 1
     kept = spares.kept(mark) if spares is not None and mark is not None else None
     job, fan = pack(told.to_bytes()), None
@@ -116,23 +114,23 @@ def _bear_idle(where: Where, mark: object) -> None:
         where.spares.keep(executor, processes, mark)
 
 
-def _stays(where: Where, begun: Begun, tree: ast.Module) -> Stays:
+def _stays(where: Where, begun: Begun) -> Stays:
     """Whether a process may take more than one item."""
     header = begun.prepared.header
     if len(begun.items) < 2 or header.options.memory_nbytes is not None or not are_passive(begun.items):
         return NEVER
     if values.has_ambient_code(begun.namespace):
         return NEVER
-    return stays(tree, header.target, header.bound, where.shell.user_ns)
+    return stays(begun.prepared.tree, header.target, header.bound, where.shell.user_ns)
 
 
-def _mark(begun: Begun, told: Job, tree: ast.Module) -> object:
+def _mark(begun: Begun, told: Job) -> object:
     """Equal for two fan-outs if processes of the one are fit for the other; None if this one needs a fork server."""
     if told.most_items == 1 or told.moment:
         return None
     if values.is_output_among(begun.prepared.body.read | set(told.met)):
         return None
-    if begun.namespace.nbytes_reached(tree.body) > MOST_LOADED_NBYTES:
+    if begun.namespace.nbytes_reached(begun.prepared.tree.body) > MOST_LOADED_NBYTES:
         return None
     return begun.namespace.surroundings()
 

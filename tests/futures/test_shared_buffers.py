@@ -15,6 +15,7 @@ import xxhash
 
 from lambdakernel.futures import buffers
 from lambdakernel.futures.buffers import SharedBuffers
+from lambdakernel.futures.line import Descriptor
 from lambdakernel.pages import Pages
 from lambdakernel.parallel.parcels import unpack
 
@@ -166,6 +167,28 @@ def test_in_a_fork_it_is_hashed(shared):
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert sent(shared, array)[5] == 5
+
+
+@watches
+def test_what_another_thread_wrote_and_sent_meanwhile_is_not_forgotten(shared, monkeypatch):
+    array, meanwhile = np.zeros(ALONE), threading.Event()
+    watched(shared, array)
+
+    def copied(fd: int) -> Descriptor:
+        """The first sender has copied the array, and has not said yet what it knows of it."""
+        if not meanwhile.is_set():
+            meanwhile.set()
+            array[100] = 7.0
+            thread = threading.Thread(target=sent, args=(shared, array))
+            thread.start()
+            thread.join(30)
+        return Descriptor(fd)
+
+    monkeypatch.setattr(buffers, "Descriptor", copied)
+    array[0] = 1.0
+    sent(shared, array)
+    assert meanwhile.is_set()
+    assert sent(shared, array)[100] == 7.0
 
 
 def _find(shared: SharedBuffers, array: np.ndarray, found: list[float]) -> None:
