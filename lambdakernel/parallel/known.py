@@ -99,19 +99,20 @@ def is_built_in(kind: type) -> bool:
 
 
 def is_callable(value: Any) -> bool:
-    """A function of a known module, in C or bound to the generator of all random numbers; or a function of arrays."""
+    """A function of a known module, in C or bound to the generator of all random numbers; or a function of arrays. Of
+    any other value nothing but its type is asked: an attribute may be code of the notebook."""
     numpy: Any = sys.modules.get("numpy")
     if numpy is not None and type(value) is numpy.ufunc:
         return True
-    name = str(getattr(value, "__name__", ""))
-    if isinstance(value, (types.BuiltinFunctionType, types.MethodType)):
+    kind = type(value)
+    if kind in (types.BuiltinFunctionType, types.MethodType):
         owner = value.__self__
-        if owner is None or isinstance(owner, types.ModuleType):
-            module = str(getattr(value, "__module__", None) or "builtins")
+        if owner is None or type(owner) is types.ModuleType:
+            module, name = str(getattr(value, "__module__", None) or "builtins"), str(value.__name__)
             return name in traceless.BUILTINS if module == "builtins" else traceless.allows(module, name)
-        return any(owner is one for one in _generators()) and traceless.is_attribute(name)
-    if type(value).__name__ in ("_ArrayFunctionDispatcher", "cython_function_or_method"):
-        return traceless.allows(str(value.__module__), name)
+        return any(owner is one for one in _generators()) and traceless.is_attribute(str(value.__name__))
+    if kind.__name__ in ("_ArrayFunctionDispatcher", "cython_function_or_method"):
+        return traceless.allows(str(value.__module__), str(value.__name__))
     return False
 
 

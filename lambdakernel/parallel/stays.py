@@ -76,14 +76,8 @@ def stays(tree: ast.Module, target: str, bound: Iterable[str], live: Mapping[str
         walk.code(code)
     except _Unknown as e:
         return Stays(str(e))
-    except (
-        RecursionError,
-        ValueError,
-        LookupError,
-        TypeError,
-        SyntaxError,
-    ) as e:  # nested too deeply, or odd in another way
-        return Stays(f"it cannot be looked at: {type(e).__name__}: {e}")
+    except Exception as e:  # nested too deeply, no Python, or a value whose own code raises when it is looked at
+        return Stays(f"it cannot be looked at: {type(e).__name__}")
     shared = frozenset(walk.met)
     return Stays("", shared | (met_by(tree) - names), shared)
 

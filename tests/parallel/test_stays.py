@@ -217,3 +217,21 @@ def test_items_that_reach_no_code():
     assert not any(map(is_passive, [print, [len], {"a": {1: own}}, object(), iter([]), [types]]))
     assert not is_passive([[0]] * 300_000)
     assert are_passive(range(1_000_000)) and are_passive([1, [2]]) and not are_passive([1, [own]])
+
+
+ODD = {
+    "an attribute": (
+        "class W:\n    def __getattr__(self, name): raise RuntimeError(seen.append(name))\nseen = []\nw = W()"
+    ),
+    "its class": (
+        "class W:\n    @property\n    def __class__(self): raise RuntimeError('no context')\nw = W()\nseen = []"
+    ),
+}
+
+
+@pytest.mark.parametrize("setup", ODD.values(), ids=ODD.keys())
+def test_a_value_whose_own_code_raises_is_not_known_and_not_asked(setup):
+    live: dict[str, object] = {}
+    exec(setup, live)
+    assert stays(ast.parse("w.n + i"), "i", ("i",), live).why
+    assert not live["seen"]
