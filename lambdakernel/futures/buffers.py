@@ -15,7 +15,7 @@ import weakref
 from dataclasses import dataclass
 
 from lambdakernel.futures.line import Descriptor
-from lambdakernel.pages import Pages, size
+from lambdakernel.pages import PAGE, Pages, size
 
 KEEP_S = 2.0
 """Seconds for which a file that no call uses any more is kept for the next."""
@@ -45,7 +45,7 @@ class SharedBuffers:
         self._mutex = threading.Lock()
         self._pages = Pages()
         self._looks: dict[_Key, int] = {}
-        """How often each was hashed. Who arms a buffer erases the notes that another, who hashes it now, relies on."""
+        """How often each was hashed, or what is noted of it was used up: who hashes it meanwhile cannot rely on it."""
 
     def share(self, view: memoryview) -> Descriptor | None:
         """A sealed file with the content of `view` now; None if as many as may be are open already.
@@ -66,6 +66,7 @@ class SharedBuffers:
                     known.used = time.monotonic()
                     return known.descriptor
                 known.is_watched = False  # whoever asks next must hash, too
+                self._doubt(key)
                 is_watched = written is not None and 2 * size(written) < view.nbytes
             elif known is not None:
                 is_watched = self._watch(key)
@@ -92,7 +93,20 @@ class SharedBuffers:
         address, nbytes = key
         if not address or nbytes < WATCH_NBYTES or _OTHER_WATCHER in sys.modules:
             return False
-        return self._pages.is_ours(address, nbytes) and self._pages.arm(address, nbytes)
+        if not self._pages.is_ours(address, nbytes):
+            return False
+        self._doubt(key)
+        return self._pages.arm(address, nbytes)
+
+    def _doubt(self, key: _Key) -> None:
+        """What the system has noted of writes there is used up: others that share a page are watched no more."""
+        first, last = _pages(key)
+        for other in self._looks.keys() - {key}:
+            start, end = _pages(other)
+            if start <= last and first <= end:
+                self._looks[other] += 1
+                if other in self._files:
+                    self._files[other].is_watched = False
 
     def expire(self, now: float) -> bool:
         """Let go of what was not used for `KEEP_S` seconds; whether anything is left."""
@@ -108,6 +122,12 @@ class SharedBuffers:
         with self._mutex:
             self._files.clear()
             self._pages.close()
+
+
+def _pages(key: _Key) -> tuple[int, int]:
+    """The first and the last page of a buffer."""
+    address, nbytes = key
+    return address // PAGE, (address + nbytes - 1) // PAGE
 
 
 def _address(view: memoryview) -> int:

@@ -191,6 +191,22 @@ def test_what_another_thread_wrote_and_sent_meanwhile_is_not_forgotten(shared, m
     assert sent(shared, array)[100] == 7.0
 
 
+@watches
+@pytest.mark.parametrize("part", [slice(10, None), slice(ALONE // 2, None), slice(0, ALONE // 4)])
+def test_arrays_that_share_memory_do_not_use_up_what_is_known_of_each_other(shared, part):
+    array = np.zeros(ALONE)
+    view = array[part]
+    for n in range(1, 4):
+        watched(shared, array)
+        array[ALONE // 2 + 5] = array[20] = n
+        watched(shared, view)
+        assert sent(shared, array).tobytes() == array.tobytes()
+        watched(shared, array)
+        view[3] = -n
+        assert sent(shared, array).tobytes() == array.tobytes()
+        assert sent(shared, view).tobytes() == view.tobytes()
+
+
 def _find(shared: SharedBuffers, array: np.ndarray, found: list[float]) -> None:
     found.append(float(sent(shared, array)[100]))
 
