@@ -53,21 +53,30 @@ class Shown:
     def __init__(self, space: dict[str, Any]) -> None:
         self._numbers: dict[int, int] = {}
         self._kept: list[object] = []
+        self._sets: list[frozenset[Any] | set[Any]] = []
         names = sorted(name for name in space if name in (*NAMES, "K", "C"))
-        self.text = "\n".join(f"{name} = {self._walk(space[name])}" for name in names)
+        lines = [f"{name} = {self._walk(space[name])}" for name in names]
+        for value in self._sets:  # grows meanwhile
+            lines.append(f"#{self._numbers[id(value)]} holds {self._each(sorted(value, key=self._place))}")
+        self.text = "\n".join(lines)
 
     def _walk(self, value: Any) -> str:
+        if type(value) in (tuple, frozenset) and _joins_nothing(value):
+            return f"{type(value).__name__}{self._each(sorted(value, key=repr) if type(value) is frozenset else value)}"
         if _is_constant(value):
             return repr(value)
         if isinstance(value, type) and value.__module__ == "builtins":
             return value.__name__
-        if type(value) in (tuple, frozenset) and _joins_nothing(value):
-            return f"{type(value).__name__}{self._each(sorted(value, key=repr) if type(value) is frozenset else value)}"
         if id(value) in self._numbers:
             return f"#{self._numbers[id(value)]}"
         number = self._numbers[id(value)] = len(self._numbers)
         self._kept.append(value)  # an address must not be used twice
         return f"#{number}:{type(value).__name__}{self._parts(value)}"
+
+    def _place(self, value: Any) -> tuple[int, str]:
+        """Where it comes among the members of a set: an order that no address and no hash decides."""
+        met = self._numbers.get(id(value), len(self._numbers))
+        return met, "" if met < len(self._numbers) else Shown({"a": value}).text
 
     def _parts(self, value: Any) -> str:
         match value:
@@ -87,8 +96,11 @@ class Shown:
                 return self._each([{k: v for k, v in value.items() if not k.startswith("__")}])
             case dict():
                 return self._each([*itertools.chain(*value.items()), getattr(value, "default_factory", None)])
+            case set() | frozenset() if not all(map(_is_constant, value)):
+                self._sets.append(value)  # after all else, when most of what it holds has its number
+                return ""
             case set() | frozenset():
-                return repr(sorted(value))
+                return repr(sorted(value, key=repr))
             case bytearray():
                 return repr(bytes(value))
             case types.BuiltinFunctionType():
@@ -315,6 +327,20 @@ def test_the_comparison_sees_a_lost_alias() -> None:
     one: list[int] = [1]
     assert Shown({"a": one, "b": one}).text != Shown({"a": one, "b": [1]}).text
     assert Shown({"a": (one, [one])}).text != Shown({"a": (one, [[1]])}).text
+
+
+def test_no_address_decides_what_a_set_shows() -> None:
+    class K:
+        pass
+
+    def shown() -> str:
+        one, other = K(), K()
+        members = [one, 1, None, "s", K, (other, 2), shown]
+        return Shown({"a": frozenset(members), "b": frozenset([one, other]), "c": [other], "d": one}).text
+
+    assert shown() == shown() and " at 0x" not in shown()
+    one, other = K(), K()
+    assert Shown({"a": frozenset([one]), "b": one}).text != Shown({"a": frozenset([other]), "b": one}).text
 
 
 def test_no_value_of_one_cell_is_alive_in_the_next(tmp_path: Path) -> None:
