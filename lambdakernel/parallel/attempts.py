@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import os
 import resource
 import socket
 from collections.abc import Collection, Mapping
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, NamedTuple
 
 import msgspec
 
 from lambdakernel.executors import wire
 from lambdakernel.executors.base import Executor, Invocation
 from lambdakernel.parallel.output import Output
-from lambdakernel.parallel.running import Running
+from lambdakernel.parallel.running import Running, Waiting
 
 AT_BIRTH = 2 * len(os.sched_getaffinity(0))
 """Tasks that are asked for and whose bodies have not begun, at most: a birth keeps a processor busy for some 20 ms, so
@@ -26,32 +28,37 @@ BIRTH_S = 2.0
 """Seconds after which a birth that hangs, or that loads much, keeps no other back."""
 START_DEADLINE_S = 30.0
 """Seconds from asking for a task's process to its being there; a fork takes milliseconds."""
-_DESCRIPTORS = 5
-"""Of ours for each running task, one to spare."""
+_DESCRIPTORS, _WHERE_IT_STAYS = 5, 3
+"""Of ours for each running task, one to spare; and the more where its process may take others."""
 _SPARE = 64
 """Descriptors left to the notebook and its libraries."""
 
 
-def most_at_once() -> int:
-    """How many tasks may run so that descriptors do not run out; one at least."""
+def most_at_once(*, stays: bool) -> int:
+    """How many tasks may run so that descriptors do not run out; one at least. `stays`: their processes may."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         limit = 1 << 20
-    return max(1, (limit - len(os.listdir("/proc/self/fd")) - _SPARE) // _DESCRIPTORS)
+    return max(1, (limit - len(os.listdir("/proc/self/fd")) - _SPARE) // (_DESCRIPTORS + stays * _WHERE_IT_STAYS))
+
+
+def at_work(live: Collection[Running]) -> int:
+    """How many have not said how they ended, or would go on."""
+    return sum(task.outcome is None or task.is_free for task in live)
 
 
 def has_room(live: Collection[Running], *, limit: int, is_born: bool, now: float) -> bool:
     """Whether one more task may run beside those that are `live`, at most `limit` of them; `is_born`: in a process that
     must be made first."""
-    at_work = sum(task.outcome is None or task.is_free for task in live)
+    running = at_work(live)
     if not is_born:
-        return at_work < limit
-    if len(live) - at_work >= AT_LEAVE:
+        return running < limit
+    if len(live) - running >= AT_LEAVE:
         return False
-    if at_work < min(limit, AT_BIRTH):
+    if running < min(limit, AT_BIRTH):
         return True
     births = sum(not task.has_begun and task.asked > now - BIRTH_S for task in live)
-    return at_work < limit and births < AT_BIRTH
+    return running < limit and births < AT_BIRTH
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -68,18 +75,8 @@ class Limits(msgspec.Struct, frozen=True):
         return math.inf if self.timeout_s is None else began + self.timeout_s
 
 
-class Waiting(msgspec.Struct):
-    """A task whose next attempt is to be started."""
-
-    index: int
-    output: Output = msgspec.field(default_factory=Output)
-    """With what earlier attempts printed."""
-    is_beside: bool = False
-    """Another attempt at it runs, and goes on."""
-
-
 class Attempts:
-    """Counts attempts; those that are tried again come before those that were not tried yet."""
+    """Counts attempts; those that are tried again come before those that were not tried yet, each in order."""
 
     def __init__(self, total: int, fan: str = "", *, ids_from: int = 0) -> None:
         """Of `total` tasks of the fan-out named `fan`; the executor has used ids up to `ids_from`."""
@@ -108,12 +105,15 @@ class Attempts:
 
     def again(self, index: int, output: Output) -> None:
         """The task is tried once more."""
-        self._again.append(Waiting(index, output))
+        bisect.insort(self._again, Waiting(index, output), key=lambda waiting: waiting.index)
 
     def back(self, index: int, output: Output) -> None:
         """The last attempt at the task was none: its turn comes again."""
-        self._made[index] -= 1
+        self.uncount(index)
         self.again(index, output)
+
+    def uncount(self, index: int) -> None:
+        self._made[index] -= 1
 
     def count(self, index: int) -> int:
         """One more, even if it cannot be made; its number."""
@@ -121,26 +121,53 @@ class Attempts:
         return self._made[index]
 
     def begin(
-        self, waiting: Waiting, executor: Executor, job: int, item: int, *, now: float, is_guarded: bool
+        self, waiting: Waiting, executor: Executor, given: tuple[int, int], *, now: float, is_guarded: bool, stays: bool
     ) -> Running:
-        """Ask for the process of the next attempt. `job` and `item` stay the caller's; its descriptors do not block."""
+        """Ask for the process of the next attempt, which may stay for others if it `stays`. It is `given` job and item,
+        which stay the caller's; its own descriptors do not block."""
         attempt = self.count(waiting.index)
         self._ids += 1
         params = {"index": waiting.index, "attempt": attempt, "is_guarded": is_guarded, "fan": self._fan}
-        end, pipes = started(executor, self._ids, params, (job, item))
-        return Running(self._ids, waiting.index, attempt, end, pipes, now, now + START_DEADLINE_S, waiting.output)
+        lines = started(executor, self._ids, params, given, stays=stays)
+        return lines.running(self._ids, waiting.index, attempt, now, now + START_DEADLINE_S, waiting.output)
 
 
-def started(
-    executor: Executor, id: int, params: Mapping[str, Any], given: tuple[int, ...]
-) -> tuple[socket.socket, dict[int, str]]:
-    """Ask for a task's process: our end of its line, and our ends of its pipes by stream; none of them blocks."""
-    ours, theirs = wire.pair()
-    out, out_end = os.pipe2(os.O_CLOEXEC)
-    err, err_end = os.pipe2(os.O_CLOEXEC)
-    for fd in (ours.fileno(), out, err):
-        os.set_blocking(fd, False)
-    executor.start(Invocation(str(id), "task", params), (theirs.fileno(), *given, out_end, err_end))
-    theirs.close()
-    wire.close_fds((out_end, err_end))
-    return ours, {out: "stdout", err: "stderr"}
+class Lines(NamedTuple):
+    """What leads to a task's process; none of it blocks."""
+
+    end: socket.socket
+    inbox: socket.socket | None
+    pipes: tuple[dict[int, str], ...]
+    """Read ends, and the stream that each one is: one pair, or two where the process may stay."""
+
+    def running(self, id: int, index: int, attempt: int, asked: float, deadline: float, output: Output) -> Running:
+        pipes, *more = self.pipes
+        other = more[0] if more else {}
+        return Running(id, index, attempt, self.end, pipes, asked, deadline, output, self.inbox, other)
+
+
+def started(executor: Executor, id: int, params: Mapping[str, Any], given: tuple[int, ...], *, stays: bool) -> Lines:
+    """Ask for a task's process.
+
+    Raises:
+        OSError: no descriptors are left.
+    """
+    with ExitStack() as ours, ExitStack() as theirs:
+        end, inbox = wire.pair()
+        ours.callback(end.close)
+        (ours if stays else theirs).callback(inbox.close)
+        end.setblocking(False)
+        found, handed = [], list[int]()
+        for _ in range(2 if stays else 1):
+            pair = {}
+            for stream in ("stdout", "stderr"):
+                read, write = os.pipe2(os.O_CLOEXEC)
+                ours.callback(os.close, read)
+                theirs.callback(os.close, write)
+                os.set_blocking(read, False)
+                pair[read] = stream
+                handed.append(write)
+            found.append(pair)
+        executor.start(Invocation(str(id), "task", params), (inbox.fileno(), *given, *handed))
+        ours.pop_all()
+        return Lines(end, inbox if stays else None, tuple(found))

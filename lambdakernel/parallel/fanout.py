@@ -2,14 +2,14 @@
 
 Theory of operation
 - A task is born with five descriptors: its line to us, the job (one parcel for all tasks), its item (a parcel), and
-  the pipes that are its stdout and stderr. Items are encoded when their task starts, so that waiting tasks hold none.
-  A few are born at a time: each says when its body begins, and then the next is asked for.
+  the pipes that are its stdout and stderr. Which task has which process, and when, is for `processes` to say. A few are
+  born at a time: each says when its body begins, and then the next is asked for.
 - One loop polls the descriptors of all live tasks and of the executor. It wakes for nothing else, but once a second
   for the clock of the progress bar and the memory of tasks, and when a task's time is up.
 - A task says how its body went in one datagram, with the results in a parcel beside it. It is over when the executor
   says that its process is gone; what it said and printed until then is read first. One that said nothing is Lost.
-- A process that is as it was born says that too (`further`): then its task is over, and the next task that waits is
-  given to it (`handover`) in place of a birth. Second attempts beside a first have processes of their own.
+- A process that is as it was born says that too (`further`): then its task is over, and it takes another, which it may
+  have already (`handover`). Second attempts beside a first have processes of their own.
 - When all is over, the processes that are free, and the executor, can be kept for another fan-out (`kept`).
 - A lost task is tried again as often as the limits allow, once its process is surely gone. What the lost attempt
   printed is kept, and marked.
@@ -22,30 +22,19 @@ Theory of operation
 from __future__ import annotations
 
 import math
-import os
 import signal
-import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 
 from lambdakernel.executors import wire
-from lambdakernel.executors.base import Event, Executor, ExecutorLost, Exited, Refused, Started
-from lambdakernel.parallel.again import NEVER, Again
-from lambdakernel.parallel.attempts import (
-    START_DEADLINE_S,
-    Attempts,
-    Limits,
-    Waiting,
-    has_room,
-    most_at_once,
-)
-from lambdakernel.parallel.handover import Free, hand_over, idle
+from lambdakernel.executors.base import Event, ExecutorLost, Exited, Refused, Started
+from lambdakernel.parallel.attempts import START_DEADLINE_S
 from lambdakernel.parallel.joins import Joins
 from lambdakernel.parallel.memory import size
 from lambdakernel.parallel.output import Grouped
+from lambdakernel.parallel.processes import Plan, Processes
 from lambdakernel.parallel.progress import Progress
 from lambdakernel.parallel.results import Lost, Outcome, Raised, Returned
-from lambdakernel.parallel.running import Running, kill
+from lambdakernel.parallel.running import Running, Waiting, kill
 from lambdakernel.parallel.stragglers import Stragglers
 from lambdakernel.parallel.tally import Tally
 from lambdakernel.parallel.waited import Waited
@@ -62,56 +51,29 @@ class Stopped(Exception):
 
 
 class FanOut:
-    """See the module. `item(index)` gives the descriptor of a task's packed item, which is closed here. `share` says
-    how many tasks this fan-out may run now, beside others. `free` are processes of the executor that another fan-out
-    has kept, and `keeps` says how many are to be kept of this one, which is named `fan`."""
+    """See the module."""
 
-    def __init__(
-        self,
-        executor: Executor,
-        *,
-        job: int,
-        total: int,
-        item: Callable[[int], int],
-        limits: Limits,
-        grouped: Grouped,
-        watch: Callable[[Progress], None],
-        share: Callable[[], int] | None = None,
-        again: Again = NEVER,
-        price: float = 0.0,
-        fan: str = "",
-        free: Sequence[Running] = (),
-        keeps: int = 0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.executor = executor
-        self._job = job
-        self._item = item
-        self._limits = limits
+    def __init__(self, plan: Plan, grouped: Grouped, watch: Callable[[Progress], None], *, price: float = 0.0) -> None:
+        self.executor = plan.executor
+        self._limits, self._clock = plan.limits, plan.clock
         self._grouped = grouped
         self._watch = watch
-        self._share = share
-        self._again = again
-        self.joins = Joins()
-        """What tasks join into live lattices."""
-        self._clock = clock
-        self._looked = clock()
-        self._attempts = Attempts(total, fan, ids_from=max((process.id for process in free), default=0))
-        self._most = min(limits.workers, most_at_once())
-        self._stragglers = Stragglers(total)
-        self._live: dict[int, Running] = {}
-        self._free = Free()
-        self._keeps = keeps
-        self.kept: tuple[Running, ...] = ()
-        """Free processes that go on, and the executor with them; whoever takes them ends them."""
+        self._looked = plan.clock()
+        self._stragglers = Stragglers(plan.total)
         self._unwanted: set[int] = set()
         """Attempts that were dropped before their process was there."""
-        self._tally = Tally(total, price, clock)
-        self._waited = Waited(executor.fileno())
+        self._tally = Tally(plan.total, price, plan.clock)
+        self._waited = Waited(plan.executor.fileno())
+        self._processes = Processes(plan, self._waited, self._on_unsent)
+        self._live, self._attempts = self._processes.live, self._processes.attempts
+        self.kept: tuple[Running, ...] = ()
+        """Free processes that go on, and the executor with them; whoever takes them ends them."""
         self._stopping = False
-        for process in free:
-            self._free.keep(process)
-            self._waited.add(process)
+
+    @property
+    def joins(self) -> Joins:
+        """What tasks join into live lattices."""
+        return self._processes.joins
 
     @property
     def progress(self) -> Progress:
@@ -127,8 +89,9 @@ class FanOut:
         """
         try:
             while not self._tally.is_over:
-                self._start_some()
-                self._start_again()
+                self._processes.start_some()
+                for _ in range(self._processes.start_beside(self._stragglers)):
+                    self._tally.ran_twice()
                 self._watch(self.progress)
                 for fd in self._waited.ready(self._patience_ms()):
                     self._on_ready(fd)
@@ -136,7 +99,8 @@ class FanOut:
                 if self._stopping:
                     raise Stopped
                 self._on_time()
-            self._keep()
+            if not self._live and not self._unwanted:  # news of these would be another fan-out's
+                self.kept = self._processes.kept()
         finally:
             self._close()
         return self._tally.outcomes()
@@ -146,92 +110,17 @@ class FanOut:
         self._stopping = True
         self._waited.ring()
 
-    def _keep(self) -> None:
-        found = self._free.take_all()
-        for process in found:
-            self._waited.forget(process)
-        most = 0 if self._live or self._unwanted else self._keeps  # news of these would be another fan-out's
-        self.kept = tuple(map(idle, found[:most]))
-        for process in found[most:]:
-            process.close()
-
     def _close(self) -> None:
         for task in self._live.values():
             task.look()
             self._tally.took(task, task.now.resident)
         if not self.kept:
             self.executor.close(CLOSE_DEADLINE_S)
-        for task in [*self._live.values(), *self._free.take_all()]:
-            task.close()
+        self._processes.close()
         self._waited.close()
         self._tally.close(self._live.values())
         self._live.clear()
         self._grouped.close()
-
-    # -- starting
-
-    def _start_some(self) -> None:
-        while self._has_room() and (task := self._attempts.next()) is not None:
-            self._start_with_item(task)
-        if not self._attempts.are_waiting and not self._keeps:
-            self._waited.let_go(*self._free.take_all())  # they end, then
-
-    def _start_again(self) -> None:
-        """Second attempts at tasks that are late, while workers are idle."""
-        if not self._has_room(beside=True) or self._stragglers.limit_s == math.inf:
-            return
-        alone = [t for t in self._live.values() if self._attempts.made(t.index) == 1 and not t.ended_for]
-        for index in self._stragglers.late(((task.index, task.began) for task in alone), self._clock()):
-            if self._has_room(beside=True) and self._again.is_allowed:
-                self._tally.ran_twice()
-                self._start_with_item(Waiting(index, is_beside=True))
-
-    def _has_room(self, *, beside: bool = False) -> bool:
-        """For a task, which is born in any case if it is one `beside` another."""
-        limit = self._most if self._share is None else min(self._most, self._share())
-        is_born = beside or not len(self._free)
-        return has_room(self._live.values(), limit=limit, is_born=is_born, now=self._clock())
-
-    def _start_with_item(self, task: Waiting) -> None:
-        try:
-            item = self._item(task.index)
-        except Exception as e:  # the user's own __reduce__ may raise anything; it is this task's failure
-            if task.is_beside:
-                self._attempts.count(task.index)  # the first attempt goes on, and nothing beside it is tried again
-                return
-            self._tally.record(task.index, Raised(type(e).__name__, f"the item cannot be sent to its task: {e}", ""))
-            self._grouped.ended(task.index, task.output)
-            return
-        try:
-            if task.is_beside or not self._hand_over(task, item):
-                self._start(task, item)
-        finally:
-            os.close(item)
-
-    def _hand_over(self, waiting: Waiting, item: int) -> bool:
-        """Give the task to a process that is free; False if there is none."""
-        while len(self._free):
-            process, attempt, now = self._free.take(), self._attempts.made(waiting.index) + 1, self._clock()
-            try:
-                deadline = self._limits.time_is_up(now) if process.pid else now + START_DEADLINE_S  # it is to be born
-                task = hand_over(process, waiting, attempt, item, self._job, now=now, deadline=deadline)
-            except (wire.PeerGone, BlockingIOError):
-                self._waited.let_go(process)
-                continue
-            self._attempts.count(waiting.index)
-            self._enter(task)
-            return True
-        return False
-
-    def _start(self, waiting: Waiting, item: int) -> None:
-        guarded, now = waiting.is_beside and self._again.is_guarded, self._clock()
-        self._enter(self._attempts.begin(waiting, self.executor, self._job, item, now=now, is_guarded=guarded))
-
-    def _enter(self, task: Running) -> None:
-        task.joins = partial(self.joins.hear, task.id)
-        self.joins.begin(task.id, task.end)
-        self._live[task.id] = task
-        self._waited.add(task)
 
     # -- what happens
 
@@ -257,8 +146,8 @@ class FanOut:
                 self._over(self._live[int(id)], Lost(f"could not be started: {reason}"))
             case Exited(id=id) if int(id) in self._live:
                 self._on_exited(self._live[int(id)], event)
-            case Exited(id=id) if (process := self._free.pop(int(id))) is not None:
-                self._waited.let_go(process)
+            case Exited(id=id):
+                self._processes.lost_free(int(id))
             case ExecutorLost(reason):
                 self._on_executor_lost(reason)
 
@@ -273,6 +162,10 @@ class FanOut:
         if task.is_free:  # it said so before this was told
             self._on_free(task)
 
+    def _on_unsent(self, waiting: Waiting, failure: Raised) -> None:
+        self._tally.record(waiting.index, failure)
+        self._grouped.ended(waiting.index, waiting.output)
+
     def _on_free(self, task: Running) -> None:
         """The task is over, and its process takes another."""
         self._count(task, task.peak_nbytes)
@@ -284,6 +177,11 @@ class FanOut:
 
     def _on_exited(self, task: Running, exited: Exited) -> None:
         self._listen(task)
+        self._processes.take_back(task)
+        if task.is_free and task.ahead is not None and not task.ended_for:  # it had gone on to that
+            self._on_free(task)
+            task = self._live[task.id]
+            self._listen(task)
         task.drain()
         task.is_free = False
         self._count(task, exited.peak_nbytes)
@@ -357,14 +255,14 @@ class FanOut:
     def _over(self, task: Running, otherwise: Lost) -> None:
         """The process of the task is surely gone: try again, or end it."""
         if task.was_idle and not task.has_begun and task.outcome is None and not task.ended_for:
-            self._forget(task)  # it died as one that waits
+            self._processes.forget(task)  # it died as one that waits
             self._attempts.back(task.index, task.output)
             return
         outcome = task.outcome or otherwise
         if self._beside(task) or not self._is_lost(outcome) or self._attempts.made(task.index) > self._limits.retries:
             self._end(task, otherwise)
             return
-        self._forget(task)
+        self._processes.forget(task)
         task.output.mark(f"attempt {task.attempt} of task {task.index} {_how(outcome)}; it runs again")
         self._attempts.again(task.index, task.output)
         self._tally.retried()
@@ -381,7 +279,7 @@ class FanOut:
 
     def _end(self, task: Running, otherwise: Lost) -> None:
         """Task is over: with what it said, else with `otherwise`. Unless another attempt at it goes on."""
-        self._forget(task)
+        self._processes.forget(task)
         outcome, others = task.outcome or otherwise, self._beside(task)
         if others and self._is_lost(outcome):
             return
@@ -402,15 +300,7 @@ class FanOut:
             task.look()
             self._tally.took(task, task.now.resident)
             task.kill("another attempt was first")
-        self._forget(task)
-
-    def _forget(self, task: Running) -> None:
-        del self._live[task.id]
-        self.joins.end(task.id)
-        if task.is_free and task.watch is not None and not task.ended_for:
-            self._free.keep(task)
-        else:
-            self._waited.let_go(task)
+        self._processes.forget(task)
 
 
 def _how(outcome: Outcome) -> str:

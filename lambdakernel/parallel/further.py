@@ -35,10 +35,13 @@ class Turn(msgspec.Struct, frozen=True):
     """The descriptor of its parcel."""
     job: int | None = None
     """That of its fan-out's parcel, for a process that has not seen it."""
+    lane: int = 0
+    """The pair of pipes that it prints to."""
 
     @classmethod
     def of(cls, params: dict[str, Any], item: int, job: int | None = None) -> Turn:
-        return cls(int(params["index"]), int(params["attempt"]), bool(params["is_guarded"]), item, job)
+        lane = int(params.get("lane", 0))
+        return cls(int(params["index"]), int(params["attempt"]), bool(params["is_guarded"]), item, job, lane)
 
     @property
     def descriptors(self) -> tuple[int, ...]:

@@ -1,7 +1,11 @@
-"""Processes that are free, and how the next task is given to one, in place of a birth.
+"""Processes that are free, or will be soon, and how the next task is given to one, in place of a birth.
 
-What a free process has is its own: its line, its pipes, its memory. A task that it takes is a new attempt in all else.
-One that is kept until the next fan-out is `idle`, and gets the job of that with its first task.
+- What a free process has is its own: its line, its pipes, its memory. A task that it takes is a new attempt in all
+  else. One that is kept until the next fan-out is `idle`, and gets the job of that with its first task.
+- While a process is at work, its next task is sent ahead to it, so that it need not wait for us in between. It prints
+  that to its other pair of pipes: of two tasks nothing is mixed up, however late we hear that the first is over.
+- What was sent ahead binds nobody. We hold the other end of the line, too, and take back what the process has not: the
+  system decides who has it. A process that does not say that it is free has begun no other task.
 """
 
 from __future__ import annotations
@@ -12,10 +16,10 @@ from typing import Any
 
 from lambdakernel.executors import wire
 from lambdakernel.executors.base import Executor
-from lambdakernel.parallel.attempts import Waiting, started
+from lambdakernel.parallel.attempts import started
 from lambdakernel.parallel.memory import held
 from lambdakernel.parallel.output import Output
-from lambdakernel.parallel.running import Running
+from lambdakernel.parallel.running import Running, Waiting
 
 MOST_ITEMS = 500
 """Items that one process takes: what nobody thought of does not add up for ever."""
@@ -59,6 +63,9 @@ def idle(process: Running) -> Running:
         process.asked,
         math.inf,
         Output(),
+        process.inbox,
+        process.other_pipes,
+        process.lane,
         pid=process.pid,
         watch=process.watch,
         cpu_before_s=process.cpu_before_s + process.cpu_s,
@@ -76,8 +83,10 @@ def born_idle(executor: Executor, count: int, params: Mapping[str, Any], now: fl
     made: list[Running] = []
     try:
         for id in range(1, count + 1):
-            end, pipes = started(executor, id, params, ())
-            made.append(Running(id, -1, 0, end, pipes, now, math.inf, Output(), knows_job=False))
+            lines = started(executor, id, params, (), stays=True)
+            process = lines.running(id, -1, 0, now, math.inf, Output())
+            process.knows_job = False
+            made.append(process)
     except OSError:
         for process in made:
             process.close()
@@ -93,8 +102,8 @@ def hand_over(
     Raises:
         wire.PeerGone: the process is gone.
     """
-    knew, params = process.knows_job, {"index": waiting.index, "attempt": attempt, "is_guarded": False}
-    wire.send(process.end, params, (item,) if knew else (item, job))
+    knew = process.knows_job
+    _send(process, process.lane, waiting, attempt, (item,) if knew else (item, job))
     born = process.born if knew else held(process.pid)
     return Running(
         process.id,
@@ -105,6 +114,9 @@ def hand_over(
         now,
         deadline,
         waiting.output,
+        process.inbox,
+        process.other_pipes,
+        process.lane,
         pid=process.pid,
         watch=process.watch,
         born=born,
@@ -114,4 +126,64 @@ def hand_over(
         now=process.now if knew else born,
         began=now,
         cpu_before_s=process.cpu_before_s + process.cpu_s,
+    )
+
+
+def _send(process: Running, lane: int, waiting: Waiting, attempt: int, fds: tuple[int, ...]) -> None:
+    turn = {"index": waiting.index, "attempt": attempt, "is_guarded": False, "lane": lane}
+    wire.send(process.end, turn, fds)
+
+
+# -- ahead
+
+
+def takes_more(task: Running) -> bool:
+    """Whether the next task may be sent to its process now."""
+    is_at_work = task.watch is not None and task.has_begun and task.outcome is None and not task.ended_for
+    return is_at_work and task.inbox is not None and task.ahead is None
+
+
+def send_ahead(task: Running, waiting: Waiting, attempt: int, item: int) -> None:
+    """Let `waiting` be what the process of `task` takes next. `item` stays the caller's.
+
+    Raises:
+        wire.PeerGone: the process is gone.
+        BlockingIOError: there is no room for it now.
+    """
+    _send(task, 1 - task.lane, waiting, attempt, (item,))
+    task.ahead = waiting
+
+
+def take_back(task: Running) -> int | None:
+    """What the process of `task` would take next, which it will not have: the index of that, be it `task` or what was
+    sent ahead. None if it has taken all."""
+    if task.inbox is None or (received := wire.receive(task.inbox)) is None:
+        return None
+    turn, fds = received
+    wire.close_fds(fds)
+    return int(turn["index"])
+
+
+def gone_on(task: Running, waiting: Waiting, attempt: int, *, now: float, deadline: float) -> Running:
+    """The attempt at what was sent ahead, which the process has begun since `task` is over."""
+    return Running(
+        task.id,
+        waiting.index,
+        attempt,
+        task.end,
+        task.other_pipes,
+        now,
+        deadline,
+        waiting.output,
+        task.inbox,
+        task.pipes,
+        1 - task.lane,
+        pid=task.pid,
+        watch=task.watch,
+        born=task.born,
+        has_begun=True,
+        body=task.body,
+        now=task.now,
+        began=now,
+        cpu_before_s=task.cpu_before_s + task.cpu_s,
     )

@@ -28,6 +28,7 @@ from lambdakernel.parallel.job import Job
 from lambdakernel.parallel.known import are_passive
 from lambdakernel.parallel.output import Grouped
 from lambdakernel.parallel.parcels import pack
+from lambdakernel.parallel.processes import Plan
 from lambdakernel.parallel.progress import Progress
 from lambdakernel.parallel.stays import NEVER, Stays, stays
 
@@ -58,7 +59,7 @@ def fan_out(
     job, fan = pack(told.to_bytes()), None
     try:
         with where.shares.one_more(usual) as share:
-            fan = FanOut(
+            plan = Plan(
                 kept.executor if kept is not None else _executor(where, None if loads else job),
                 job=job,
                 total=len(begun.items),
@@ -70,15 +71,15 @@ def fan_out(
                     options.retries,
                     options.retry_errors,
                 ),
-                grouped=Grouped(frontend.write, begun.heading, frontend.display),
-                watch=watch,
-                share=None if options.workers else share,
-                again=again or again_of(where, begun),
-                price=where.price,
                 fan=told.fan,
+                again=again or again_of(where, begun),
+                share=None if options.workers else share,
+                stays=told.most_items > 1,
                 free=kept.processes if kept is not None else (),
                 keeps=min(usual, MOST_KEPT) if spares is not None and mark is not None else 0,
             )
+            grouped = Grouped(frontend.write, begun.heading, frontend.display)
+            fan = FanOut(plan, grouped, watch, price=where.price)
             yield fan
     finally:
         os.close(job)
@@ -105,7 +106,7 @@ def _bear_idle(where: Where, mark: object) -> None:
     if where.spares is None:
         return
     params = {"store": where.store, "session": where.durable.session}
-    count = min(where.default_workers or processors(), most_at_once(), MOST_KEPT)
+    count = min(where.default_workers or processors(), most_at_once(stays=True), MOST_KEPT)
     with suppress(OSError), ExitStack() as owned:
         executor = where.connect(None)
         owned.callback(executor.close, 0.0)

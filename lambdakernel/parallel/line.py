@@ -40,6 +40,8 @@ class Line:
         self._pid = os.getpid()
         self._reading, self._asking, self._joining = threading.Lock(), threading.Lock(), threading.Lock()
         self._heard = 0
+        self.has_missed = False
+        """A further task came while this one waited for something else: this process takes none."""
         self._looked = self._sent = 0.0
         self._news: dict[str, Lattice] = {}
         self._timer: threading.Timer | None = None
@@ -143,6 +145,10 @@ class Line:
         BadJoins: what others joined cannot be read here.
         """
         message, fds = received or ({}, ())
+        if "index" in message:
+            self.has_missed = True
+            wire.close_fds(fds)
+            return
         if "heard" in message:
             self._heard += 1
             return

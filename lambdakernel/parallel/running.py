@@ -22,6 +22,16 @@ _LAST_CHUNKS = 32
 """Reads of a dead task's pipe: more than a pipe holds, so that a stray process that holds it cannot keep us here."""
 
 
+class Waiting(msgspec.Struct):
+    """A task whose next attempt is to be started."""
+
+    index: int
+    output: Output = msgspec.field(default_factory=Output)
+    """With what earlier attempts printed."""
+    is_beside: bool = False
+    """Another attempt at it runs, and goes on."""
+
+
 class Running(msgspec.Struct):
     """See the module. Owns its descriptors."""
 
@@ -39,6 +49,14 @@ class Running(msgspec.Struct):
     deadline: float
     """When the next thing must have happened: its start, its end, or after it was ended its being gone."""
     output: Output
+    inbox: socket.socket | None = None
+    """The other end of its line, where its process may stay: what that has not begun is taken back there."""
+    other_pipes: dict[int, str] = msgspec.field(default_factory=dict)
+    """Those of the task that its process takes after it."""
+    lane: int = 0
+    """Which of its process's two pairs of pipes are `pipes`."""
+    ahead: Waiting | None = None
+    """The task that was sent to its process already, to be the next."""
     outcome: Outcome | None = None
     pid: int = 0
     watch: int | None = None
@@ -98,8 +116,11 @@ class Running(msgspec.Struct):
 
     def close(self) -> None:
         self.end.close()
-        wire.close_fds(tuple(self.pipes))
+        if self.inbox is not None:
+            self.inbox.close()
+        wire.close_fds((*self.pipes, *self.other_pipes))
         self.pipes.clear()
+        self.other_pipes.clear()
         if self.watch is not None:
             os.close(self.watch)
             self.watch = None
@@ -134,12 +155,13 @@ class Running(msgspec.Struct):
                     break
 
     def hear(self) -> None:
-        """Take in what it said. A display comes after what was printed before it.
+        """Take in what it said. A display comes after what was printed before it. What comes after the word that its
+        process is free is of another.
 
         Raises:
             wire.PeerGone: it will say no more.
         """
-        while (received := wire.receive(self.end)) is not None:
+        while not self.is_free and (received := wire.receive(self.end)) is not None:
             message, fds = received
             try:
                 self._take(message, fds)

@@ -28,10 +28,13 @@ _AT_WORK, _IDLE = b"lk-task", b"lk-idle"
 
 
 def run(params: dict[str, Any], fds: tuple[int, ...], loaded: Loaded | None = None) -> NoReturn:
-    """Be the task `params["index"]`, and further ones, and leave the process. `fds`: line to the parent, job, item,
-    stdout, stderr. Without job and item, it waits for those; then `params` are the store and the session."""
-    line, *given, out, err = fds
-    _become_task(out, err)
+    """Be the task `params["index"]`, and further ones, and leave the process. `fds`: line to the parent, job, item, and
+    a pair of stdout and stderr, or two. Without job and item, it waits for those; then `params` are the store and the
+    session."""
+    line, *more = fds
+    given = more[:2] if "index" in params else []
+    lanes = _Lanes(more[len(given) :])
+    _become_task()
     end = wire.adopt(line)
     try:
         if given:
@@ -42,11 +45,13 @@ def run(params: dict[str, Any], fds: tuple[int, ...], loaded: Loaded | None = No
             name_process(_IDLE)
             loaded, is_fork = attached(params["store"], params["session"]), False
             turn = _next_turn(end)
+            lanes.use(turn.lane)
             told = job_of(turn.job)
         work = Work(told, loaded, is_fork=is_fork)
         while work.take(turn, end):
             name_process(_IDLE)
             turn = _next_turn(end)
+            lanes.use(turn.lane)
             if turn.job is not None:
                 work.goes_on(job_of(turn.job))
         code = 0
@@ -73,13 +78,29 @@ def _next_turn(end: socket.socket) -> Turn:
 # -- the process
 
 
-def _become_task(out: int, err: int) -> None:
-    """Give this process the descriptors and the manners of a task."""
+class _Lanes:
+    """Where this process prints: the pairs of pipes, of which a task has one. It begins with the first."""
+
+    def __init__(self, fds: list[int]) -> None:
+        self._pairs = [tuple(fds[at : at + 2]) for at in range(0, len(fds), 2)]
+        self._used = -1
+        self.use(0)
+        if len(self._pairs) == 1:
+            wire.close_fds(self._pairs[0])
+
+    def use(self, lane: int) -> None:
+        if lane != self._used:
+            self._used = lane
+            for fd, number in zip(self._pairs[lane], (1, 2), strict=True):
+                os.dup2(fd, number)
+
+
+def _become_task() -> None:
+    """Give this process the streams and the manners of a task."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     nowhere = os.open(os.devnull, os.O_RDONLY)
-    for fd, number in ((nowhere, 0), (out, 1), (err, 2)):
-        os.dup2(fd, number)
-        os.close(fd)
+    os.dup2(nowhere, 0)
+    os.close(nowhere)
     sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False), encoding="utf-8")
     sys.stdout = _stream(1)
     sys.stderr = _stream(2)

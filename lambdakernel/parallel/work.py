@@ -72,7 +72,11 @@ class Work:
         said, parcel = self._attempt(turn, line)
         _flush()
         line.flush()
-        is_free = said == "returned" and self._stay.is_free(turn, parcel, _live(self._loaded), self.job.met)
+        is_free = (
+            said == "returned"
+            and not line.has_missed
+            and self._stay.is_free(turn, parcel, _live(self._loaded), self.job.met)
+        )
         cpu_s = time.process_time() + sum(os.times()[2:4])
         line.say(said, (parcel,), cpu_s=cpu_s, **said_of_free(is_free))
         wire.close_fds((parcel, *turn.descriptors))

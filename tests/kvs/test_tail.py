@@ -351,7 +351,7 @@ def write_for_ever(connection: Connection, path: Path, due: int) -> None:
 def read_for_ever(connection: Connection, path: Path) -> None:
     """Say of each view whether it is that of one number, and which."""
     with kvs.open(path).space("s").reader() as reader:
-        before = looks = 0
+        before, looks = reader.vector[0], 0  # a writer may have been faster to start
         end_s = time.monotonic() + STRESS_S
         while time.monotonic() < end_s:
             changed = reader.refresh()

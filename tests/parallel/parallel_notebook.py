@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import psutil
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from traitlets.config import Config
@@ -28,6 +29,16 @@ def wait_for(is_so, seconds: float) -> None:
     while not is_so():
         assert time.monotonic() < end, "it did not come about in time"
         time.sleep(0.02)
+
+
+def alive(*names: str) -> list[psutil.Process]:
+    """Processes of that name below this one, the oldest first; one that ends meanwhile is none."""
+    found: list[tuple[float, psutil.Process]] = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.name() in names and process.status() != psutil.STATUS_ZOMBIE:
+                found.append((process.create_time(), process))
+    return [process for _, process in sorted(found, key=lambda each: each[0])]
 
 
 class Session:

@@ -14,6 +14,7 @@ from lambdakernel.parallel.attempts import AT_LEAVE, Limits
 from lambdakernel.parallel.fanout import FanOut
 from lambdakernel.parallel.output import Grouped
 from lambdakernel.parallel.parcels import pack
+from lambdakernel.parallel.processes import Plan
 from lambdakernel.parallel.progress import Progress
 from lambdakernel.parallel.results import Returned
 
@@ -75,13 +76,9 @@ def fan_out(executor: Slow, total: int) -> list[object]:
     try:
         return list(
             FanOut(
-                executor,
-                job=job,
-                total=total,
-                item=lambda index: pack(b"item"),
-                limits=Limits(workers=1),
-                grouped=Grouped(lambda stream, text: None, str),
-                watch=executor.watch,
+                Plan(executor, job=job, total=total, item=lambda index: pack(b"item"), limits=Limits(workers=1)),
+                Grouped(lambda stream, text: None, str),
+                executor.watch,
             ).run()
         )
     finally:

@@ -10,11 +10,10 @@ import statistics
 import threading
 import time
 
-import psutil
 import pytest
-from parallel_notebook import interrupted_after, wait_for
+from parallel_notebook import alive, interrupted_after, wait_for
 
-from lambdakernel.parallel import cell, fanout, handover
+from lambdakernel.parallel import cell, handover, processes
 from lambdakernel.parallel.attempts import Attempts
 from tests.kernels import running
 
@@ -218,10 +217,6 @@ def slept(notebook, seconds: float) -> None:
     notebook.ok(f"import time\ndef f(i):\n    print('begin', i)\n    if i == 3: time.sleep({seconds})\n    return i")
 
 
-def tasks() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children(recursive=True) if p.name() == "lk-task"]
-
-
 def test_a_task_that_fails_ends_its_process_and_the_others_go_on(notebook, births):
     notebook.ok("def f(i): return 1 // (i % 3)")
     notebook.ok("%%parallel --workers 1 --keep-going for i in range(9) -> r\nf(i)")
@@ -234,16 +229,20 @@ def test_of_a_process_that_is_killed_one_item_is_lost(notebook, births, monkeypa
     slept(notebook, 60)
     given: list[int] = []
 
-    def noted(process, waiting, *args, **named):
-        given.append(waiting.index)
-        return handover.hand_over(process, waiting, *args, **named)
+    def noted(give):
+        def wrapped(process, waiting, *args, **named):
+            given.append(waiting.index)
+            return give(process, waiting, *args, **named)
+
+        return wrapped
 
     def kill():
         wait_for(lambda: 3 in given, 20)
         time.sleep(0.5)  # it has printed by then
-        os.kill(tasks()[0].pid, signal.SIGKILL)
+        os.kill(alive("lk-task")[0].pid, signal.SIGKILL)
 
-    monkeypatch.setattr(fanout, "hand_over", noted)
+    monkeypatch.setattr(processes, "hand_over", noted(handover.hand_over))
+    monkeypatch.setattr(processes, "gone_on", noted(handover.gone_on))
     thread = threading.Thread(target=kill)
     thread.start()
     notebook.ok("%%parallel --workers 1 --keep-going for i in range(6) -> r\nf(i)")
@@ -270,7 +269,7 @@ def test_an_interrupt_ends_a_process_with_a_further_item_and_binds_nothing(noteb
         error = notebook.run("%%parallel --workers 2 for i in range(6) -> never\nf(i)")
     assert isinstance(error, KeyboardInterrupt) and time.monotonic() - began < 3.5
     assert "never" not in notebook.live
-    wait_for(lambda: not tasks(), 2)
+    wait_for(lambda: not alive("lk-task"), 2)
 
 
 def test_no_process_is_left_and_no_descriptor(notebook):
@@ -278,9 +277,9 @@ def test_no_process_is_left_and_no_descriptor(notebook):
     before = len(os.listdir("/proc/self/fd"))
     notebook.ok("%%parallel for i in range(40) -> r\ni")
     assert len(os.listdir("/proc/self/fd")) == before
-    wait_for(lambda: not tasks(), 5)
+    wait_for(lambda: not alive("lk-task"), 5)
     notebook.magics.spares.close()
-    wait_for(lambda: not [p for p in psutil.Process().children(recursive=True) if p.name() in WAITING], 5)
+    wait_for(lambda: not alive(*WAITING), 5)
 
 
 def test_a_process_takes_so_many_items_and_no_more(notebook, births, monkeypatch):

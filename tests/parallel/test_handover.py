@@ -15,6 +15,7 @@ from lambdakernel.parallel.attempts import Limits
 from lambdakernel.parallel.fanout import FanOut
 from lambdakernel.parallel.output import Grouped
 from lambdakernel.parallel.parcels import pack
+from lambdakernel.parallel.processes import Plan
 from lambdakernel.parallel.progress import Progress
 from lambdakernel.parallel.results import Lost, Outcome, Returned
 
@@ -96,16 +97,8 @@ def outcomes(executor: Staying, total: int, item: Callable[[int], None] = lambda
         return pack(b"item")
 
     job = pack(b"job")
-    fan = FanOut(
-        executor,
-        job=job,
-        total=total,
-        item=packed,
-        limits=Limits(workers=more.pop("workers", 1)),
-        grouped=Grouped(lambda stream, text: None, str),
-        watch=executor.watch,
-        **more,
-    )
+    plan = Plan(executor, job=job, total=total, item=packed, limits=Limits(workers=more.pop("workers", 1)), **more)
+    fan = FanOut(plan, Grouped(lambda stream, text: None, str), executor.watch)
     try:
         return fan.run()
     finally:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from parallel_notebook import Notebook, interrupted_after, wait_for
+from parallel_notebook import Notebook, alive, interrupted_after, wait_for
 
 from lambdakernel.parallel import launch
 from tests.kernels import Kernel, eventually, lives, running
@@ -22,14 +22,7 @@ FOUR = "%%parallel --workers 2 for i in range(4)"
 
 def idle() -> set[int]:
     """Processes that wait for a fan-out; those that were not kept end soon."""
-    return {process.pid for process in psutil.Process().children(recursive=True) if _is_idle(process)}
-
-
-def _is_idle(process: psutil.Process) -> bool:
-    try:
-        return process.name() == "lk-idle" and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    return {process.pid for process in alive("lk-idle")}
 
 
 def kept(notebook: Notebook) -> set[int]:
@@ -261,14 +254,18 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
 
 
 def test_they_go_on_from_cell_to_cell_and_end_with_their_worker(kernel: Kernel) -> None:
+    def all_idle() -> list[int]:
+        found = kernel.pids("idle")
+        return found if len(found) == len(os.sched_getaffinity(0)) else []
+
     kernel.run("x = 1\ndef f(i): return x * i")
     kernel.run("%%parallel for i in range(8) -> found\nf(i)")
-    before = eventually(lambda: kernel.pids("idle"), 10, "processes that wait")
+    before = eventually(all_idle, 10, "processes that wait")
     for x in (2, 3):
         kernel.run(f"x = {x}")
         kernel.run("%%parallel for i in range(8) -> found\nf(i)")
         assert kernel.value("found") == [x * i for i in range(8)]
-    assert eventually(lambda: kernel.pids("idle"), 10, "processes that wait") == before
+    assert eventually(all_idle, 10, "processes that wait") == before
     kernel.kill_worker()
     eventually(lambda: not any(map(lives, before)), 10, "all to end")
     kernel.run("%%parallel for i in range(8) -> found\nf(i)")

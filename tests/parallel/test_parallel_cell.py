@@ -5,17 +5,15 @@ import resource
 import time
 
 import pytest
-from parallel_notebook import interrupted_after, wait_for
+from parallel_notebook import alive, interrupted_after, wait_for
 
 from lambdakernel.executors.local import spawn_zygote
 from lambdakernel.parallel import ParallelError, TaskFailed
 from tests.kernels import lives
 
-psutil = pytest.importorskip("psutil")
-
 
 def tasks_alive() -> list[int]:
-    return [p.pid for p in psutil.Process().children(recursive=True) if p.name() == "lk-task"]
+    return [process.pid for process in alive("lk-task")]
 
 
 # -- results

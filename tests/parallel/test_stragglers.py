@@ -9,7 +9,7 @@ from math import inf
 
 import psutil
 import pytest
-from parallel_notebook import wait_for
+from parallel_notebook import alive, wait_for
 
 from lambdakernel.parallel.guard import guarded
 from lambdakernel.parallel.stragglers import FLOOR_S, Stragglers
@@ -63,8 +63,7 @@ def folder(here, tmp_path):
 
 
 def tasks():
-    found = [p for p in psutil.Process().children(recursive=True) if p.name() == "lk-task"]
-    return sorted(found, key=lambda p: p.create_time())
+    return alive("lk-task")
 
 
 @contextmanager
