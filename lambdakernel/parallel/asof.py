@@ -44,14 +44,17 @@ class Inherited:
         """Forks see what is seen now."""
         self._moment = self._moment or self._reader.vector.to_bytes().hex()
 
-    def follow(self) -> None:
-        """From now on this process sees what is committed, and with `refresh` what will be."""
+    def follow(self) -> bool:
+        """From now on this process sees what is committed, and with `refresh` what will be. Whether it reads by other
+        means than before."""
         self._moment = ""
         if self._pid != os.getpid():
-            return  # it opens one of its own
+            return True  # it opens one of its own
         if isinstance(self._reader, AsOf):
             self._reader.close()
             self._reader = reader(self._store, self._session)
+            return True
+        return False
 
     def __getattr__(self, name: str) -> Any:
         if self._pid != os.getpid():

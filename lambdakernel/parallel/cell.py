@@ -35,7 +35,7 @@ def begin(where: Where, prepared: Prepared) -> Begun:
         CannotFanOut: nothing ran; says what to write instead.
     """
     namespace = where.durable.ready()
-    refuse_residents(prepared, namespace.rows())
+    refuse_residents(prepared, namespace.rows(prepared.body.read))
     refuse_joins_that_stay(prepared, where.shell.user_ns)
     refuse_lost_updates(prepared, where.shell.user_ns)
     items = items_of(prepared.header, where.shell.user_ns, namespace.prepare)

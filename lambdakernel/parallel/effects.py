@@ -14,19 +14,17 @@ Theory of operation
 from __future__ import annotations
 
 import builtins
-import dis
 import functools
 import sys
 import types
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
-
-import msgspec
 
 from kvs.lattices import Lattice
 from lambdakernel.live import Live
 from lambdakernel.parallel import harmless
+from lambdakernel.parallel.reading import Imported, Reading, Use
 
 MOST_CODES = 300
 """Functions that are looked into; a library that is reached by its source has more."""
@@ -51,9 +49,6 @@ _JOINS_AGAIN = frozenset({"max", "min", "bool_or", "grow_set", "map", "pair", "t
 """Tags of lattices in which a second writer of the same changes nothing, whatever else each of them has seen."""
 _CYTHON = "cython_function_or_method"
 """The class of functions that Cython has compiled, of which there is one in each such library."""
-_GLOBALS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
-_LOCALS = ("LOAD_FAST", "LOAD_DEREF", "LOAD_CLOSURE", "STORE_FAST_LOAD_FAST")
-_ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"})
 _MISSING = object()
 
 
@@ -72,7 +67,8 @@ def effect_of(
     look = _Look(load)
     try:
         look.value(items, "an item")
-        look.code(code, live, frozenset({*bound, *stored_by(code)}))
+        read = Reading(code)
+        look.code(read, live, frozenset({*bound, *read.stored()}))
     except _Effect as e:
         return str(e)
     except Exception as e:  # the user's own `__getattr__` or `__setstate__`, or a container that a thread changes
@@ -94,36 +90,36 @@ class _Look:
 
     def code(
         self,
-        code: types.CodeType,
+        read: Reading,
         scope: Mapping[str, Any],
         own: frozenset[str] = frozenset(),
-        outer: Mapping[str, _Imported] = types.MappingProxyType({}),
+        outer: Mapping[str, Imported] = types.MappingProxyType({}),
     ) -> None:
         """Code whose global names are in `scope`, or are its `own`; `outer` are imports of the code around it.
 
         Raises:
             _Effect: it may reach outside.
         """
+        code = read.code
         if id(code) in self._seen:
             return
         self._seen[id(code)] = code
         if len(self._codes) >= MOST_CODES:
             raise _Effect("it reaches more functions than are looked into")
         self._codes.append(code)
-        imports = {**outer, **imports_of(code)}
+        imports = {**outer, **read.imports()}
         for imported in imports.values():
             self._imported(f"line {code.co_firstlineno}", imported)
-        for use in uses_of(code):
+        for use in read.uses():
             self._use(use, scope, own, imports)
-        for inner in code.co_consts:
-            if isinstance(inner, types.CodeType):
-                self.code(inner, scope, own, imports)
+        for inner in read.inner:
+            self.code(inner, scope, own, imports)
 
-    def _imported(self, where: str, imported: _Imported) -> None:
+    def _imported(self, where: str, imported: Imported) -> None:
         if not harmless.is_module(imported.module) and imported.module not in harmless.PARTLY:
             raise _Effect(f"{where} imports {imported.module}")
 
-    def _use(self, use: Use, scope: Mapping[str, Any], own: frozenset[str], imports: Mapping[str, _Imported]) -> None:
+    def _use(self, use: Use, scope: Mapping[str, Any], own: frozenset[str], imports: Mapping[str, Imported]) -> None:
         for name in use.attributes:
             if not harmless.is_name(name):
                 raise _Effect(f"line {use.line} uses .{name}")
@@ -231,7 +227,7 @@ class _Look:
             if cell.cell_contents is not function:
                 self.value(cell.cell_contents, where)
         self.values([*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()], where)
-        self.code(function.__code__, function.__globals__)
+        self.code(Reading(function.__code__), function.__globals__)
 
     def _built_in(self, function: types.BuiltinFunctionType, where: str) -> None:
         owner = function.__self__
@@ -267,84 +263,3 @@ class _Look:
     def _instance(self, value: Any, where: str) -> None:
         self._class(type(value), where)
         self.values(getattr(value, "__dict__", {}).values(), where)
-
-
-class _Imported(msgspec.Struct, frozen=True):
-    """What a name that code binds by an import stands for: a module, or a part of one."""
-
-    module: str
-    part: tuple[str, ...] = ()
-
-
-class Use(msgspec.Struct, frozen=True):
-    """Where code reads a name, and the attributes that it asks of it at once; of no name, of what it has computed."""
-
-    line: int
-    name: str
-    is_global: bool
-    attributes: list[str]
-
-
-def uses_of(code: types.CodeType) -> Iterator[Use]:
-    """What the code uses, in its order."""
-    line, use = code.co_firstlineno, Use(0, "", False, [])
-    for instruction in dis.get_instructions(code):
-        if instruction.positions is not None:
-            line = instruction.positions.lineno or line
-        if instruction.opname in _ATTRIBUTES:
-            use.attributes.append(str(instruction.argval))
-            continue
-        if use.name or use.attributes:
-            yield use
-        use = Use(line, _loaded(instruction), instruction.opname in _GLOBALS, [])
-    if use.name or use.attributes:
-        yield use
-
-
-def stored_by(code: types.CodeType) -> Iterator[str]:
-    """The global names that the code binds, functions in it too."""
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in ("STORE_NAME", "STORE_GLOBAL"):
-            yield str(instruction.argval)
-    for inner in code.co_consts:
-        if isinstance(inner, types.CodeType):
-            yield from stored_by(inner)
-
-
-def _loaded(instruction: dis.Instruction) -> str:
-    """The name that is on top of the stack after it, if it loads one; some load two."""
-    if instruction.opname not in _GLOBALS and not instruction.opname.startswith(_LOCALS):
-        return ""
-    value = instruction.argval
-    return str(value[-1] if isinstance(value, tuple) else value)
-
-
-def imports_of(code: types.CodeType) -> dict[str, _Imported]:
-    """What the names stand for that the code binds by imports."""
-    found: dict[str, _Imported] = {}
-    module, part, before = "", "", ""
-    for instruction in dis.get_instructions(code):
-        match instruction.opname:
-            case "IMPORT_NAME":
-                module, part = str(instruction.argval) or ".", ""
-            case "IMPORT_FROM":
-                part = str(instruction.argval)
-            case "POP_TOP" if before != "SWAP":  # it drops the module; between `import a.b as c` and its store, only a
-                module = ""
-            case "IMPORT_STAR":
-                found["*"] = _Imported("*")
-            case "CALL_INTRINSIC_1" if "STAR" in instruction.argrepr:
-                found["*"] = _Imported("*")
-            case store if store.startswith("STORE_") and module:
-                value = instruction.argval
-                found[str(value[0] if isinstance(value, tuple) else value)] = _what(module, part)
-                module = module if part else ""
-        before = instruction.opname
-    return found
-
-
-def _what(module: str, part: str) -> _Imported:
-    """`import a.b` binds a; `import a.b as c` asks a for b first; `from a import b` asks a for b."""
-    if not part:
-        return _Imported(module.partition(".")[0])
-    return _Imported(module) if module.endswith(f".{part}") else _Imported(module, (part,))

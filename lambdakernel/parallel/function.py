@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
-from lambdakernel.parallel.effects import stored_by
+from lambdakernel.parallel.reading import Reading
 
 _LOCALS = "__lambdakernel_locals__"
 _NAME = "<module>"
@@ -47,16 +47,18 @@ class Function(NamedTuple):
 def as_function(tree: ast.Module, filename: str, live: Collection[str], shared: Collection[str]) -> Function | None:
     """The body `tree` in a namespace that has the names `live`, where functions read the names `shared`; None if it is
     better run as a module."""
-    if any(isinstance(node, _ODD) or getattr(node, "module", "") == "__future__" for node in ast.walk(tree)):
+    nodes = [*ast.walk(tree)]
+    if any(isinstance(node, _ODD) or getattr(node, "module", "") == "__future__" for node in nodes):
         return None
-    stored = set(stored_by(compile(tree, filename, "exec", dont_inherit=True)))
-    own = stored - set(shared) - _bound_otherwise(tree) - _of_functions(tree)
+    stored = {*Reading(compile(tree, filename, "exec", dont_inherit=True)).stored()}
+    otherwise = _bound_otherwise(nodes)
+    own = stored - set(shared) - otherwise - _of_functions(nodes)
     met = _met_by(tree)
     own -= {name for name in own if name in met and name not in live}
     if not own:
         return None
     begins_with = tuple(sorted(own & met))
-    return Function(_compiled(tree, filename, begins_with, (stored | _bound_otherwise(tree)) - own), begins_with)
+    return Function(_compiled(tree, filename, begins_with, (stored | otherwise) - own), begins_with)
 
 
 def _compiled(tree: ast.Module, filename: str, begins_with: Sequence[str], not_local: Collection[str]) -> CodeType:
@@ -76,10 +78,10 @@ def _compiled(tree: ast.Module, filename: str, begins_with: Sequence[str], not_l
     return inner.replace(co_name=_NAME, co_qualname=_NAME)
 
 
-def _bound_otherwise(tree: ast.Module) -> set[str]:
+def _bound_otherwise(nodes: Iterable[ast.AST]) -> set[str]:
     """Names that are declared global, deleted, or bound in an expression or by a handler."""
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.Global(names=names) | ast.Nonlocal(names=names):
                 found |= set(names)
@@ -90,9 +92,9 @@ def _bound_otherwise(tree: ast.Module) -> set[str]:
     return found
 
 
-def _of_functions(tree: ast.Module) -> set[str]:
+def _of_functions(nodes: Iterable[ast.AST]) -> set[str]:
     """Names in functions of the body: what is collected may be a function, and its names are the notebook's there."""
-    functions = (node for node in ast.walk(tree) if isinstance(node, _FUNCTIONS))
+    functions = (node for node in nodes if isinstance(node, _FUNCTIONS))
     return {name for function in functions for name in _names(function)}
 
 

@@ -15,18 +15,17 @@ from __future__ import annotations
 
 import ast
 import builtins
-import dis
 import functools
 import inspect
 import sys
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from lambdakernel.parallel import traceless
-from lambdakernel.parallel.effects import MOST_CODES, MOST_VALUES, Use, imports_of, stored_by, uses_of
+from lambdakernel.parallel.effects import MOST_CODES, MOST_VALUES
 from lambdakernel.parallel.known import (
     ATOMS,
     CONTAINERS,
@@ -40,6 +39,7 @@ from lambdakernel.parallel.known import (
     module_of_python,
 )
 from lambdakernel.parallel.met import is_of_names, met_by
+from lambdakernel.parallel.reading import Reading, Use
 
 _REFUSED = frozenset({"STORE_ATTR", "DELETE_ATTR", "LOAD_BUILD_CLASS", "IMPORT_STAR", "MATCH_CLASS"})
 _COROUTINES = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
@@ -72,8 +72,9 @@ def stays(tree: ast.Module, target: str, bound: Iterable[str], live: Mapping[str
         if target and not is_of_names(ast.parse(f"({target}\n)", mode="eval").body):
             raise _Unknown(f"it binds {target}")
         code = compile(tree, "<body>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-        walk = _Walk(live, names | frozenset(stored_by(code)))
-        walk.code(code)
+        read = Reading(code)
+        walk = _Walk(live, names | frozenset(read.stored()))
+        walk.code(read)
     except _Unknown as e:
         return Stays(str(e))
     except Exception as e:  # nested too deeply, no Python, or a value whose own code raises when it is looked at
@@ -96,22 +97,23 @@ class _Walk:
 
     # -- code
 
-    def code(self, code: types.CodeType, outer: Mapping[str, Any] = types.MappingProxyType({})) -> None:
+    def code(self, read: Reading, outer: Mapping[str, Any] = types.MappingProxyType({})) -> None:
         """Raises:
         _Unknown: it may leave a trace, or see one.
         """
+        code = read.code
         if id(code) in self._seen:
             return
         self._seen[id(code)] = code
         self._codes += 1
         if self._codes > MOST_CODES:
             raise _Unknown("it reaches more functions than are looked into")
-        _refuse_instructions(code)
-        for name in _imported_by(code):
+        _refuse_instructions(read)
+        for name in read.modules():
             if not traceless.is_module(name) or module_of_python(name) is None:
                 raise _Unknown(f"line {code.co_firstlineno} imports {name}")
-        imports = {**outer, **imports_of(code)}
-        for use in uses_of(code):
+        imports = {**outer, **read.imports()}
+        for use in read.uses():
             where = f"line {use.line}"
             for name in use.attributes:
                 if not traceless.is_attribute(name):
@@ -121,10 +123,9 @@ class _Walk:
                 self._module(where, imported.module, [*imported.part, *use.attributes])
             elif use.is_global:
                 self._global(use)
-        _refuse_modules_in_pairs(code, imports)
-        for inner in code.co_consts:
-            if isinstance(inner, types.CodeType):
-                self.code(inner, imports)
+        _refuse_modules_in_pairs(read, imports)
+        for inner in read.inner:
+            self.code(inner, imports)
 
     def _global(self, use: Use) -> None:
         where, value = f"line {use.line}", self._live.get(use.name, _MISSING)
@@ -221,39 +222,31 @@ class _Walk:
                 self.value(cell.cell_contents, where)
             except ValueError:  # it is empty yet
                 continue
-        self.met.update(use.name for use in _all_uses(function.__code__) if use.is_global)
-        self.code(function.__code__)
+        if id(function.__code__) in self._seen:
+            return
+        read = Reading(function.__code__)
+        self.met.update(use.name for use in read.all_uses() if use.is_global)
+        self.code(read)
 
 
-def _all_uses(code: types.CodeType) -> Iterator[Use]:
-    yield from uses_of(code)
-    for inner in code.co_consts:
-        if isinstance(inner, types.CodeType):
-            yield from _all_uses(inner)
-
-
-def _refuse_instructions(code: types.CodeType) -> None:
+def _refuse_instructions(read: Reading) -> None:
     """Raises:
     _Unknown: it does what no code of such a body may.
     """
+    code = read.code
     if code.co_flags & _COROUTINES:
         raise _Unknown(f"line {code.co_firstlineno} awaits")
     refused = _REFUSED | {"PUSH_EXC_INFO"} if code.co_flags & inspect.CO_GENERATOR else _REFUSED
-    for instruction in dis.get_instructions(code):
+    for instruction in read.instructions:
         name = "IMPORT_STAR" if "IMPORT_STAR" in instruction.argrepr else instruction.opname
         if name in refused:
             line = (instruction.positions and instruction.positions.lineno) or code.co_firstlineno
             raise _Unknown(f"line {line}: {name}")
 
 
-def _imported_by(code: types.CodeType) -> Iterator[str]:
-    """Modules, whether or not a name of them is used."""
-    return (str(one.argval) for one in dis.get_instructions(code) if one.opname == "IMPORT_NAME")
-
-
-def _refuse_modules_in_pairs(code: types.CodeType, imports: Mapping[str, Any]) -> None:
+def _refuse_modules_in_pairs(read: Reading, imports: Mapping[str, Any]) -> None:
     """Of instructions that load two names at once, only the second is a `Use`."""
-    for instruction in dis.get_instructions(code):
+    for instruction in read.instructions:
         names = instruction.argval if isinstance(instruction.argval, tuple) else ()
         if instruction.opname.startswith(("LOAD_FAST", "STORE_FAST")) and not imports.keys().isdisjoint(names):
             raise _Unknown(f"it uses the module {instruction.argval}")

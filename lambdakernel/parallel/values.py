@@ -95,6 +95,8 @@ class TaskSession:
         self._replica = cast("kvs.Replica", self._reader)
         self._namespace = Namespace(live, self._replica, ignore=dict(live), worker="a task")
         self._live = live
+        self._was_asked = False
+        """Another namespace has asked the reader for news since ours did."""
         attached = self._namespace.attach()
         self.epoch: int = attached.epoch
         self.cells = _sources(attached.cells)
@@ -102,8 +104,9 @@ class TaskSession:
 
     def start_over(self) -> None:
         """For another fan-out of the session: see what was committed until now."""
-        self._reader.follow()
-        self._namespace.start_over()
+        by_other_means = self._reader.follow()
+        self._namespace.start_over(anew=by_other_means or self._was_asked)
+        self._was_asked = False
         self.epoch = self._namespace.current_epoch()
 
     def read_cells(self) -> None:
@@ -143,6 +146,7 @@ class TaskSession:
 
     def _confirmed(self, names: Sequence[str]) -> list[str]:
         untouched: dict[str, Any] = {}
+        self._was_asked = True
         fresh = Namespace(untouched, self._replica, ignore={}, worker="a task", ambient=())
         fresh.attach()
         fresh.load(names)

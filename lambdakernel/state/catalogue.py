@@ -1,7 +1,7 @@
 """The units of one epoch as the store has them, and what code in them can reach.
 
-A catalogue knows names, classes and who refers to whom; it holds no value. It is rebuilt from the store when another
-replica changed it, and updated in place by our own commits, at the cost of what they changed.
+A catalogue knows names, classes and who refers to whom; it holds no value. It is read from the store once, and updated
+in place by our own commits and those of other replicas, at the cost of what they changed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import msgspec
 
 import kvs
 from lambdakernel.state import reach
+from lambdakernel.state.ambient import is_held
 from lambdakernel.state.bindings import SHOWN, is_output
 from lambdakernel.state.cells import Resident
 from lambdakernel.state.units import Keys, Lost, Unit, resolve, unit_of
@@ -26,6 +27,10 @@ class Catalogue:
         self.conflicts: list[Unit] = []
         """Units that another replica's write of the same names has beaten; kept whole."""
         self.shown: tuple[str, str, str] = ("", "", "")
+        self.held: set[str] = set()
+        """Names of ambient state that is stored as units."""
+        self._is_settled = True
+        """No unit claims what another has."""
         self._by_name: dict[str, str] = {}
         self._by_class: dict[str, str] = {}
 
@@ -47,8 +52,43 @@ class Catalogue:
         self.units, self.conflicts = resolve(claims)
         self._by_name = {name: unit.id for unit in self.units.values() for name in unit.names}
         self._by_class = {uid: unit.id for unit in self.units.values() for uid in unit.classes}
+        self.held = set(filter(is_held, self._by_name))
+        self._is_settled = not self.conflicts
+
+    def join(self, replica: kvs.Replica, keys: Keys, ids: Collection[str]) -> bool:
+        """Take what the store holds of the units `ids` alone. False, and nothing is taken, if that needs a look at all
+        units: one is damaged, or claims what another has."""
+        if not self._is_settled:
+            return False
+        found: list[tuple[Unit, kvs.Dot]] = []
+        claimed: set[str] = set()
+        for unit_id in ids:
+            try:
+                versions = replica.get(keys.unit(unit_id))
+                units = [(unit_of(version.value.payload), version.dot) for version in versions]
+            except (kvs.KvsError, msgspec.MsgspecError):
+                return False
+            if len(units) > 1 or any(unit.id != unit_id for unit, _ in units):
+                return False
+            for unit, _ in units:
+                owners = {self._by_name.get(name) for name in unit.names}
+                owners |= {self._by_class.get(uid) for uid in unit.classes}
+                members = {*unit.names, *unit.classes}
+                if not claimed.isdisjoint(members) or not owners <= {None, *ids}:
+                    return False
+                claimed |= members
+            found += units
+        for unit_id in ids:
+            self.remove(unit_id)
+            self.versions.pop(unit_id, None)
+        for unit, dot in found:
+            self.add(unit, dot)
+        return True
 
     def add(self, unit: Unit, dot: kvs.Dot) -> None:
+        owners = {self._by_name.get(name) for name in unit.names} | {self._by_class.get(uid) for uid in unit.classes}
+        self._is_settled = self._is_settled and owners <= {None, unit.id}
+        self.held.update(filter(is_held, unit.names))
         self.units[unit.id] = unit
         self.versions[unit.id] = dot
         self._by_name.update(dict.fromkeys(unit.names, unit.id))
@@ -62,6 +102,7 @@ class Catalogue:
             for key in keys:
                 if index.get(key) == unit_id:
                     del index[key]
+        self.held -= set(filter(is_held, unit.names)) - self._by_name.keys()
 
     # -- questions
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import ast
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,6 +43,7 @@ from lambdakernel.state.changes import Detector
 from lambdakernel.state.classes import ClassBook
 from lambdakernel.state.codec import Dump, dump, unmarked
 from lambdakernel.state.fixtures import Fixtures, of_python
+from lambdakernel.state.following import Following
 from lambdakernel.state.loader import Loader
 from lambdakernel.state.moving import Parts
 from lambdakernel.state.publishing import Publisher
@@ -83,6 +84,9 @@ class Namespace:
         self._held = HeldState([item for item in items if isinstance(item, Held)], live, self._ambient.failed)
         self._catalogue = Catalogue()
         self._loader = Loader(live, replica, self._catalogue, self._bindings, self._detector, self._book, self._buffers)
+        self._following = Following(
+            replica, self._catalogue, self._loader, self._detector, self._held, lambda names: self.closure(names)
+        )
         self._epoch = 1
         self._keys = Keys(1)
         self._damaged: list[kvs.KvsError] = []
@@ -109,7 +113,7 @@ class Namespace:
         self._catalogue.read(self._replica, self._keys)
         self._ambient.restore(epochs.ambient_in(self._replica, self._epoch))
         cells, self._catalogue.shown = self._history()
-        self._follow()
+        self._following.hold()
         names = sum(not is_output(n) and not is_held(n) for n in self._catalogue.names)
         lost = tuple(self._catalogue.residents())
         damaged = tuple(str(error) for error in self._damaged)
@@ -126,35 +130,18 @@ class Namespace:
 
     def refresh(self) -> None:
         """Join what other replicas committed; values that moved are dropped here and loaded when they are reached."""
-        changed = self._replica.refresh()
-        if any(key.startswith(self._keys.units) for key in changed):
-            self._reread()
+        self._following.join(self._keys)
 
-    def start_over(self) -> None:
-        """For code that has nothing to do with what ran here before: the same, also if `replica` reads by other means
-        than it did; and nothing is a candidate any more. What `_` and ambient state were, they stay."""
+    def start_over(self, *, anew: bool) -> None:
+        """For code that has nothing to do with what ran here before: the same, and nothing is a candidate any more.
+        What `_` and ambient state were, they stay. `anew`: `replica` reads by other means than it did, or somebody else
+        has asked it for news."""
         self._stores.clear()
         self._settle()
-        self._replica.refresh()
-        self._reread()
-
-    def _reread(self) -> None:
-        before = dict(self._catalogue.units)
-        self._catalogue.read(self._replica, self._keys)
-        for unit_id, unit in before.items():
-            if self._catalogue.units.get(unit_id) != unit:
-                self._detector.here.drop(unit_id)
-                self._loader.layers.pop(unit_id, None)  # they made up the version before
-                self._loader.forget(set(unit.names))
-        self._follow()
-
-    def _follow(self) -> None:
-        """Take over the ambient state that is stored as units, with all that it can use: it acts before any cell."""
-        catalogue = self._catalogue
-        stored = {name: unit for name in catalogue.names if is_held(name) and (unit := catalogue.of_name(name))}
-        self._held.follow(stored, self._loader.load)
-        if self._held.names:
-            self._loader.bind(self.closure(self._held.names))
+        if anew:
+            self._following.read(self._keys)
+        else:
+            self._following.join(self._keys)
 
     def outlive_process(self) -> None:
         """At the end of the process: no finalizer runs of values that live on in the store."""
@@ -312,19 +299,22 @@ class Namespace:
         unit = self._catalogue.of_name(name)
         return unit.types.get(name, "") if unit is not None else ""
 
-    def rows(self) -> list[NameRow]:
-        """One row a variable, sorted by name; as in `%who`, names with a leading underscore are left out."""
+    def rows(self, among: Collection[str] | None = None) -> list[NameRow]:
+        """One row a variable, sorted by name; of those `among` these names, if some are given. As in `%who`, names with
+        a leading underscore are left out."""
         rebound, _ = self._bindings.changes()
-        fresh = [n for n in rebound if not n.startswith("_")]
+        fresh = [n for n in rebound if not n.startswith("_") and (among is None or n in among)]
         new = [
             NameRow(n, type(self.live[n]).__name__, 0, "", "not committed", "bound in this cell", (n,), 0)
             for n in fresh
         ]
-        stored = [self._row(n, u) for u in self._catalogue.units.values() for n in u.names if not n.startswith("_")]
-        stored = [row for row in stored if row.name not in fresh]
+        known = set(self._catalogue.names if among is None else filter(self._catalogue.__contains__, among))
+        units = {n: self._catalogue.of_name(n) for n in known.difference(fresh) if not n.startswith("_")}
+        stored = [self._row(n, unit) for n, unit in units.items() if unit is not None]
         odd = [
             NameRow(r.name, r.type, 0, "", "resident", r.reason, (r.name,), 0)
             for r in nameless(self.live, self._worker)
+            if among is None or r.name in among
         ]
         return sorted(new + stored + odd, key=lambda row: row.name)
 
@@ -365,7 +355,7 @@ class Namespace:
     @property
     def held_names(self) -> list[str]:
         """Of ambient state that is stored as units."""
-        return [name for name in self._catalogue.names if is_held(name)]
+        return [*self._catalogue.held]
 
     def surroundings(self) -> frozenset[tuple[str, object]]:
         """Equal while the ambient state that is committed stays as it is, but for the state of random generators."""
@@ -407,7 +397,7 @@ class Namespace:
         self._ambient.restore(epochs.ambient_in(self._replica, epoch))
         self._loader.forget(names)
         self._catalogue.read(self._replica, self._keys)
-        self._follow()
+        self._following.hold()
         return sorted(n for n in names if not is_output(n) and not is_held(n))
 
     def _give_way(self, names: set[str]) -> None:
@@ -425,7 +415,7 @@ class Namespace:
         """What was committed in this epoch, to be looked at."""
         parts = Parts(
             self.live, self._replica, self._catalogue, self._loader, self._detector, self._book, self._ambient,
-            self._follow,
+            self._following.hold,
         )  # fmt: skip
         return Traveller(parts, self._epoch, self._start)
 
