@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextvars
 import enum
-import os
 import signal
 import threading
 import time
@@ -28,7 +27,7 @@ from lambdakernel.parallel.cell import results
 from lambdakernel.parallel.fanout import FanOut, Stopped
 from lambdakernel.parallel.frontend import shower
 from lambdakernel.parallel.launch import again_of, fan_out
-from lambdakernel.parallel.parcels import content, with_content
+from lambdakernel.parallel.parcels import Sealed, content, with_content
 from lambdakernel.parallel.progress import Bar, Progress
 from lambdakernel.parallel.results import Outcome, ParallelError, TaskFailed
 from lambdakernel.parallel.stragglers import LEAST
@@ -119,11 +118,11 @@ class Background:
             self._ended.set()
             self._over()
 
-    def _item(self, index: int) -> int:
+    def _item(self, index: int) -> Sealed:
         packed = self._items[index]
         if isinstance(packed, Exception):
             raise packed
-        return with_content(packed)
+        return packed if isinstance(packed, Sealed) else Sealed(with_content(packed))
 
     def _watch(self, progress: Progress) -> None:
         self._progress = msgspec.structs.replace(progress, label=f"job {self.number}")
@@ -227,16 +226,18 @@ def _bound_now(begun: Begun, live: dict[str, Any]) -> dict[str, Any]:
     return {name: live[name] for name in names if name in live}
 
 
-def _parcel_of(begun: Begun, index: int) -> bytes | Exception:
-    """An item as it is now."""
+def _parcel_of(begun: Begun, index: int) -> Sealed | bytes | Exception:
+    """An item as it is now, without a descriptor: it may wait for long."""
     try:
-        fd = begun.item(index)
+        sealed = begun.item(index)
     except Exception as e:  # that task's failure
         return e
+    if sealed.fd is None:
+        return sealed
     try:
-        return content(fd)
+        return content(sealed.fd)
     finally:
-        os.close(fd)
+        sealed.close()
 
 
 def _listed(names: tuple[str, ...]) -> str:

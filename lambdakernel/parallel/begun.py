@@ -13,6 +13,7 @@ from lambdakernel.executors.spare import Spares
 from lambdakernel.parallel import values
 from lambdakernel.parallel.analysis import Body, Collect
 from lambdakernel.parallel.header import Header
+from lambdakernel.parallel.parcels import Sealed
 from lambdakernel.parallel.running import Running
 from lambdakernel.parallel.shares import Shares
 
@@ -76,6 +77,6 @@ class Begun(msgspec.Struct, frozen=True):
         said = self.describe(index)
         return f"task {index} ({said})" if said else f"task {index}"
 
-    def item(self, index: int) -> int:
-        """The descriptor of the parcel of an item; raises what pickling raises."""
+    def item(self, index: int) -> Sealed:
+        """The parcel of an item; raises what pickling raises."""
         return values.to_parcel(self.namespace, self.items[index])

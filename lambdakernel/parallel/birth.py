@@ -24,7 +24,7 @@ from lambdakernel.parallel.values import is_plain
 
 GREW_NBYTES = 32 * 1024 * 1024
 """Memory that a process may have taken since its birth, at its peak; then it ends with its item."""
-_SIGNALS = tuple(signal.Signals[f"SIG{name}"] for name in "INT TERM HUP QUIT CHLD PIPE ALRM USR1 USR2".split())
+_SIGNALS = tuple(int(signal.Signals[f"SIG{name}"]) for name in "INT TERM HUP QUIT CHLD PIPE ALRM USR1 USR2".split())
 _MISSING = object()
 
 
@@ -105,12 +105,12 @@ def _facts(but: Set[int]) -> dict[str, Any]:
     environment: Any = os.environ
     numpy: Any = sys.modules.get("numpy")
     return {
-        "process": (os.getpid(), os.getppid(), os.getsid(0), len(os.listdir("/proc/self/task")), _has_children()),
+        "process": (os.getpid(), os.getppid(), os.getsid(0), os.stat("/proc/self/task").st_nlink, _has_children()),
         "threads": threading.active_count(),
         "descriptors": _descriptors(but),
         "directory": (os.getcwd(), _umask()),
         "environment": dict(environment._data),
-        "signals": [signal.getsignal(number) for number in _SIGNALS],
+        "signals": [*map(signal.getsignal, _SIGNALS)],
         "timers": [signal.getitimer(which)[0] > 0 for which in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL)],
         "streams": [_stream(stream) for stream in (sys.stdin, sys.stdout, sys.stderr)],
         "path": list(sys.path),
@@ -143,9 +143,11 @@ def _umask() -> int:
 
 
 def _descriptors(but: Set[int]) -> list[int]:
-    """Those that are open; the one that lists them is not any more."""
-    found = [int(name) for name in os.listdir("/proc/self/fd")]
-    return sorted(fd for fd in found if fd not in but and _is_open(fd))
+    """Those that are open; the one that lists them, which was the first number that was free, is not any more."""
+    found = set(map(int, os.listdir("/proc/self/fd")))
+    first_missing = next(fd for fd in range(len(found) + 1) if fd not in found)
+    lister = next((fd for fd in reversed(range(first_missing)) if not _is_open(fd)), -1)
+    return sorted(found - but - {lister})
 
 
 def _is_open(fd: int) -> bool:

@@ -26,6 +26,9 @@ class NotAssigned(LambdaKernelError):
 
 def bind(live: dict[str, Any], target: str, item: Any) -> None:
     """Assign `item` to `target` (source, as in a header) in `live`."""
+    if target.isidentifier():
+        live[target] = item
+        return
     live[_ITEM] = item
     try:
         exec(compile(f"{target} = {_ITEM}", "<%%parallel>", "exec"), live)

@@ -20,6 +20,7 @@ import msgspec
 
 from lambdakernel.executors import wire
 from lambdakernel.parallel.birth import Birth, peak_nbytes
+from lambdakernel.parallel.parcels import Sealed
 
 GREW_NBYTES = 256 * 1024 * 1024
 """Memory that loading for one fan-out after another may have taken; then the process ends with its item."""
@@ -31,21 +32,20 @@ class Turn(msgspec.Struct, frozen=True):
     index: int
     attempt: int
     is_guarded: bool
-    item: int
-    """The descriptor of its parcel."""
+    item: Sealed
     job: int | None = None
     """That of its fan-out's parcel, for a process that has not seen it."""
     lane: int = 0
     """The pair of pipes that it prints to."""
 
     @classmethod
-    def of(cls, params: dict[str, Any], item: int, job: int | None = None) -> Turn:
+    def of(cls, params: dict[str, Any], item: Sealed, job: int | None = None) -> Turn:
         lane = int(params.get("lane", 0))
         return cls(int(params["index"]), int(params["attempt"]), bool(params["is_guarded"]), item, job, lane)
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        return (self.item,) if self.job is None else (self.item, self.job)
+        return tuple(fd for fd in (self.item.fd, self.job) if fd is not None)
 
 
 class Stay:
@@ -75,15 +75,16 @@ class Stay:
         self._started_nbytes = peak_nbytes()
         return Birth.of(live, set(but))
 
-    def is_free(self, turn: Turn, parcel: int, live: dict[str, Any], met: Collection[str]) -> bool:
-        """Whether this process may take another item after `turn`, whose result is in `parcel`; the body meets values
-        of the notebook by the names `met`. It is ready for that, then."""
+    def is_free(self, turn: Turn, result: Sealed, live: dict[str, Any], met: Collection[str]) -> bool:
+        """Whether this process may take another item after `turn`, with that `result`; the body meets values of the
+        notebook by the names `met`. It is ready for that, then."""
         self._left -= 1
         self._taken += 1
         self.is_first = False
         if self._left < 1 or self._birth is None:
             return False
-        return self._birth.is_as_now(live, frozenset(met), {*turn.descriptors, parcel})
+        own = () if result.fd is None else (result.fd,)
+        return self._birth.is_as_now(live, frozenset(met), {*turn.descriptors, *own})
 
     def goes_on(self, most: int) -> None:
         """With another fan-out, until it has taken `most` items in all."""
@@ -103,5 +104,6 @@ def next_turn(end: socket.socket) -> Turn:
     Raises:
         wire.PeerGone: there is none.
     """
-    message, (item, *job) = wire.receive(end, wait=True) or ({}, ())
-    return Turn.of(message, item, *job)
+    message, fds = wire.receive(end, wait=True) or ({}, ())
+    item = Sealed.from_message(message, fds)
+    return Turn.of(message, item, *(fds if item.fd is None else fds[1:]))

@@ -19,6 +19,7 @@ from lambdakernel.executors.base import Executor
 from lambdakernel.parallel.attempts import started
 from lambdakernel.parallel.memory import held
 from lambdakernel.parallel.output import Output
+from lambdakernel.parallel.parcels import Sealed
 from lambdakernel.parallel.running import Running, Waiting
 
 MOST_ITEMS = 500
@@ -95,7 +96,7 @@ def born_idle(executor: Executor, count: int, params: Mapping[str, Any], now: fl
 
 
 def hand_over(
-    process: Running, waiting: Waiting, attempt: int, item: int, job: int, *, now: float, deadline: float
+    process: Running, waiting: Waiting, attempt: int, item: Sealed, job: int, *, now: float, deadline: float
 ) -> Running:
     """The attempt at the task that the free `process` takes from now on. `item` and `job` stay the caller's.
 
@@ -103,7 +104,7 @@ def hand_over(
         wire.PeerGone: the process is gone.
     """
     knew = process.knows_job
-    _send(process, process.lane, waiting, attempt, (item,) if knew else (item, job))
+    _send(process, process.lane, waiting, attempt, item, () if knew else (job,))
     born = process.born if knew else held(process.pid)
     return Running(
         process.id,
@@ -129,9 +130,10 @@ def hand_over(
     )
 
 
-def _send(process: Running, lane: int, waiting: Waiting, attempt: int, fds: tuple[int, ...]) -> None:
-    turn = {"index": waiting.index, "attempt": attempt, "is_guarded": False, "lane": lane}
-    wire.send(process.end, turn, fds)
+def _send(process: Running, lane: int, waiting: Waiting, attempt: int, item: Sealed, job: tuple[int, ...] = ()) -> None:
+    more, fds = item.in_message()
+    turn = {"index": waiting.index, "attempt": attempt, "is_guarded": False, "lane": lane, **more}
+    wire.send(process.end, turn, fds + job)
 
 
 # -- ahead
@@ -143,14 +145,14 @@ def takes_more(task: Running) -> bool:
     return is_at_work and task.inbox is not None and task.ahead is None
 
 
-def send_ahead(task: Running, waiting: Waiting, attempt: int, item: int) -> None:
+def send_ahead(task: Running, waiting: Waiting, attempt: int, item: Sealed) -> None:
     """Let `waiting` be what the process of `task` takes next. `item` stays the caller's.
 
     Raises:
         wire.PeerGone: the process is gone.
         BlockingIOError: there is no room for it now.
     """
-    _send(task, 1 - task.lane, waiting, attempt, (item,))
+    _send(task, 1 - task.lane, waiting, attempt, item)
     task.ahead = waiting
 
 

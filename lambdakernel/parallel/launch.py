@@ -27,7 +27,7 @@ from lambdakernel.parallel.items import processors
 from lambdakernel.parallel.job import Job
 from lambdakernel.parallel.known import are_passive
 from lambdakernel.parallel.output import Grouped
-from lambdakernel.parallel.parcels import pack
+from lambdakernel.parallel.parcels import Sealed, pack
 from lambdakernel.parallel.processes import Plan
 from lambdakernel.parallel.progress import Progress
 from lambdakernel.parallel.stays import NEVER, Stays, stays
@@ -44,7 +44,7 @@ def fan_out(
     begun: Begun,
     watch: Callable[[Progress], None],
     *,
-    item: Callable[[int], int] | None = None,
+    item: Callable[[int], Sealed] | None = None,
     moment: str = "",
     again: Again | None = None,
 ) -> Iterator[FanOut]:

@@ -18,7 +18,8 @@ import fcntl
 import os
 import struct
 import weakref
-from collections.abc import Sequence
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -29,6 +30,9 @@ _MAGIC = b"lkparcel"
 _ALIGN = 64
 READ_BELOW = 256 * 1024
 """Bytes below which a parcel is read and not mapped: a map costs a page fault for every page that is touched."""
+
+SMALL_NBYTES = 4096
+"""Bytes of a head that travels in the message itself: a file of its own takes eight system calls to make and read."""
 
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _PROT_READ_WRITE = 1 | 2
@@ -56,6 +60,56 @@ class Parcel(msgspec.Struct, frozen=True):
 
     head: memoryview
     buffers: tuple[memoryview, ...]
+
+
+class Sealed(msgspec.Struct, frozen=True):
+    """A parcel on its way: its descriptor, which whoever has it closes; or its head, if that is small and all of it."""
+
+    fd: int | None
+    head: bytes = b""
+
+    @classmethod
+    def of(cls, head: bytes, buffers: Sequence[Any] = ()) -> Sealed:
+        """Raises:
+        OSError: the system has no memory or no descriptor for it.
+        """
+        return cls(None, bytes(head)) if not buffers and len(head) <= SMALL_NBYTES else cls(pack(head, buffers))
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any], fds: Sequence[int]) -> Sealed:
+        """What a message came with, as `in_message` put it there; its descriptor is the first of `fds`.
+
+        Raises:
+            ParcelDamaged: nothing of it arrived.
+        """
+        if "small" in message:
+            return cls(None, b64decode(message["small"]))
+        if not fds:
+            raise ParcelDamaged("a parcel did not arrive: this process has too many open files. Close some.")
+        return cls(fds[0])
+
+    def in_message(self) -> tuple[dict[str, str], tuple[int, ...]]:
+        """What to put into a message, and the descriptors to send with it."""
+        return ({"small": b64encode(self.head).decode()}, ()) if self.fd is None else ({}, (self.fd,))
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.head) if self.fd is None else os.fstat(self.fd).st_size
+
+    def opened(self) -> Parcel:
+        """Raises:
+        ParcelDamaged: it is none.
+        OSError: the system has no room to map it.
+        """
+        return Parcel(memoryview(bytearray(self.head)), ()) if self.fd is None else unpack(self.fd)
+
+    def descriptor(self) -> int:
+        """The same for who takes nothing but a descriptor, which the caller closes."""
+        return pack(self.head) if self.fd is None else os.dup(self.fd)
+
+    def close(self) -> None:
+        if self.fd is not None:
+            os.close(self.fd)
 
 
 def pack(head: Any, buffers: Sequence[Any] = ()) -> int:

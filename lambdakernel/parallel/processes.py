@@ -21,6 +21,7 @@ from lambdakernel.parallel.again import NEVER, Again
 from lambdakernel.parallel.attempts import START_DEADLINE_S, Attempts, Limits, at_work, has_room, most_at_once
 from lambdakernel.parallel.handover import Free, gone_on, hand_over, idle, send_ahead, take_back, takes_more
 from lambdakernel.parallel.joins import Joins
+from lambdakernel.parallel.parcels import Sealed
 from lambdakernel.parallel.results import Raised
 from lambdakernel.parallel.running import Running, Waiting
 from lambdakernel.parallel.stragglers import Stragglers
@@ -38,8 +39,8 @@ class Plan(msgspec.Struct, frozen=True):
     """Descriptor of the parcel that all tasks have."""
     total: int
     """Tasks."""
-    item: Callable[[int], int]
-    """The descriptor of a task's packed item, which is closed here; raises what pickling raises."""
+    item: Callable[[int], Sealed]
+    """A task's item, which is closed here; raises what pickling raises."""
     limits: Limits
     fan: str = ""
     """The name of the fan-out."""
@@ -116,10 +117,10 @@ class Processes:
             if task.is_beside or not self._hand_over(task, item):
                 self._bear(task, item)
         finally:
-            os.close(item)
+            item.close()
 
-    def _packed(self, task: Waiting) -> int | None:
-        """The descriptor of its item; None if that cannot be sent."""
+    def _packed(self, task: Waiting) -> Sealed | None:
+        """Its item; None if that cannot be sent."""
         try:
             return self._plan.item(task.index)
         except Exception as e:  # the user's own __reduce__ may raise anything; it is this task's failure
@@ -129,7 +130,7 @@ class Processes:
                 self._failed(task, Raised(type(e).__name__, f"the item cannot be sent to its task: {e}", ""))
             return None
 
-    def _hand_over(self, waiting: Waiting, item: int) -> bool:
+    def _hand_over(self, waiting: Waiting, item: Sealed) -> bool:
         """Give the task to a process that is free; False if there is none."""
         plan = self._plan
         while len(self._free):
@@ -145,11 +146,15 @@ class Processes:
             return True
         return False
 
-    def _bear(self, waiting: Waiting, item: int) -> None:
+    def _bear(self, waiting: Waiting, item: Sealed) -> None:
         plan, is_first = self._plan, not waiting.is_beside
-        guarded, given, stays = not is_first and plan.again.is_guarded, (plan.job, item), is_first and plan.stays
-        begin = partial(self.attempts.begin, waiting, plan.executor, given)
-        self._enter(begin(now=plan.clock(), is_guarded=guarded, stays=stays))
+        guarded, stays = not is_first and plan.again.is_guarded, is_first and plan.stays
+        given = (plan.job, item.descriptor())
+        try:
+            begin = partial(self.attempts.begin, waiting, plan.executor, given)
+            self._enter(begin(now=plan.clock(), is_guarded=guarded, stays=stays))
+        finally:
+            os.close(given[1])
 
     def _enter(self, task: Running) -> None:
         task.joins = partial(self.joins.hear, task.id)
@@ -167,7 +172,7 @@ class Processes:
             if (item := self._packed(task)) is None:
                 continue
             try:
-                if os.fstat(item).st_size > MOST_AHEAD_NBYTES:  # as the others are, most likely
+                if item.nbytes > MOST_AHEAD_NBYTES:  # as the others are, most likely
                     self._sends_ahead = False
                     self.attempts.again(task.index, task.output)
                     return
@@ -175,7 +180,7 @@ class Processes:
             except (wire.PeerGone, BlockingIOError):
                 self.attempts.back(task.index, task.output)
             finally:
-                os.close(item)
+                item.close()
 
     def _recalled(self) -> Waiting | None:
         """A task that waits while another process is there for it: where one has been at work longest."""

@@ -6,14 +6,15 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
 from lambdakernel.executors import wire
 from lambdakernel.parallel.memory import Held, cpu_seconds, held
 from lambdakernel.parallel.output import Output
-from lambdakernel.parallel.parcels import ParcelDamaged, unpack
+from lambdakernel.parallel.parcels import ParcelDamaged, Sealed, unpack
 from lambdakernel.parallel.results import Outcome, Raised, Returned
 from lambdakernel.parallel.rich import Display
 
@@ -189,7 +190,7 @@ class Running(msgspec.Struct):
                 self.ended_for = f"gave up its second attempt, which was about to act outside ({what})"
             case {"said": said, "cpu_s": float(cpu_s), **more}:
                 self.cpu_s = cpu_s - self.cpu_before_s
-                self.outcome = Raised("BadJoins", self.refused, "") if self.refused else _outcome(str(said), fds)
+                self.outcome = Raised("BadJoins", self.refused, "") if self.refused else _outcome(str(said), more, fds)
                 if "peak" in more:
                     self.drain()  # what the next task prints is not its
                     self.is_free, self.peak_nbytes = True, int(str(more["peak"]))
@@ -219,11 +220,9 @@ def _display(fds: tuple[int, ...]) -> Display:
         return Display({"text/plain": f"<a display that cannot be read: {e}>"})
 
 
-def _outcome(said: str, fds: tuple[int, ...]) -> Outcome:
-    if not fds:
-        return Raised("OSError", "its result did not arrive: this process has too many open files. Close some.", "")
+def _outcome(said: str, message: Mapping[str, Any], fds: tuple[int, ...]) -> Outcome:
     try:
-        parcel = unpack(fds[0])
+        parcel = Sealed.from_message(message, fds).opened()
         return Returned(parcel) if said == "returned" else Raised(**json.loads(bytes(parcel.head)))
     except (ParcelDamaged, OSError) as e:
         return Raised(type(e).__name__, f"the result cannot be read: {e}", "")

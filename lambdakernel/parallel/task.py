@@ -21,6 +21,7 @@ from lambdakernel.parallel.further import Turn, next_turn
 from lambdakernel.parallel.loading import Loaded, attached, job_of
 from lambdakernel.parallel.loading import get_ready as get_ready  # for the fork server, which is one of ours
 from lambdakernel.parallel.loading import load as load
+from lambdakernel.parallel.parcels import Sealed
 from lambdakernel.parallel.work import Work
 
 _AT_WORK, _IDLE = b"lk-task", b"lk-idle"
@@ -39,7 +40,7 @@ def run(params: dict[str, Any], fds: tuple[int, ...], loaded: Loaded | None = No
     try:
         if given:
             job, item = given
-            turn, is_fork = Turn.of(params, item), loaded is not None
+            turn, is_fork = Turn.of(params, Sealed(item)), loaded is not None
             told = loaded.job if loaded and loaded.job.fan == params["fan"] else job_of(job)
         else:
             name_process(_IDLE)

@@ -15,7 +15,7 @@ from typing import Any, cast
 import kvs
 from lambdakernel import live as lives
 from lambdakernel.parallel.asof import Inherited, reader
-from lambdakernel.parallel.parcels import Parcel, pack
+from lambdakernel.parallel.parcels import Parcel, Sealed
 from lambdakernel.state import Cell, Namespace
 from lambdakernel.state.ambient import PREFIX
 from lambdakernel.state.bindings import NEVER, SHOWN, is_output
@@ -33,12 +33,12 @@ _WITHOUT_CODE = tuple(
 """Kinds of ambient state that are no code, or code that only those meet who name it."""
 
 
-def to_parcel(namespace: Namespace, value: Any) -> int:
-    """The descriptor of a parcel that holds `value`; raises what pickling raises."""
+def to_parcel(namespace: Namespace, value: Any) -> Sealed:
+    """A parcel that holds `value`; raises what pickling raises."""
     if is_plain(value):
-        return _pack_plain(value)
+        return _plain(value)
     dump = namespace.encode(value)
-    return pack(dump.head, dump.buffers)
+    return Sealed.of(dump.head, dump.buffers)
 
 
 def is_plain(value: Any) -> bool:
@@ -46,8 +46,8 @@ def is_plain(value: Any) -> bool:
     return type(value) in _ATOMS or (type(value) is tuple and all(type(each) in _ATOMS for each in value))
 
 
-def _pack_plain(value: Any) -> int:
-    return pack(_PLAIN + pickle.dumps(value, protocol=5))
+def _plain(value: Any) -> Sealed:
+    return Sealed.of(_PLAIN + pickle.dumps(value, protocol=5))
 
 
 def from_parcel(namespace: Namespace, parcel: Parcel) -> Any:
@@ -125,12 +125,12 @@ class TaskSession:
         """In such a task."""
         self._namespace.after_fork()
 
-    def encode(self, value: Any) -> int:
+    def encode(self, value: Any) -> Sealed:
         """The parcel of a result; with the definitions of classes that the body made."""
         if is_plain(value):
-            return _pack_plain(value)
+            return _plain(value)
         dump = self._namespace.encode_whole(value)
-        return pack(dump.head, dump.buffers)
+        return Sealed.of(dump.head, dump.buffers)
 
     def decode(self, parcel: Parcel) -> Any:
         return from_parcel(self._namespace, parcel)

@@ -27,7 +27,7 @@ from lambdakernel.parallel.job import Job
 from lambdakernel.parallel.line import Line
 from lambdakernel.parallel.loading import Loaded, add_sources, loaded_anew, loaded_for
 from lambdakernel.parallel.memory import limited, size
-from lambdakernel.parallel.parcels import pack, unpack
+from lambdakernel.parallel.parcels import Sealed
 from lambdakernel.parallel.values import TaskSession
 
 GiveUp = Callable[[str], NoReturn]
@@ -69,20 +69,22 @@ class Work:
         """Run one item and say how it went; whether this process is free for another."""
         line = Line(end, f"{self.job.fan}/{turn.index}", turn.attempt)
         lives.attach(line)
-        said, parcel = self._attempt(turn, line)
+        said, result = self._attempt(turn, line)
         _flush()
         line.flush()
         is_free = (
             said == "returned"
             and not line.has_missed
-            and self._stay.is_free(turn, parcel, _live(self._loaded), self.job.met)
+            and self._stay.is_free(turn, result, _live(self._loaded), self.job.met)
         )
         cpu_s = time.process_time() + sum(os.times()[2:4])
-        line.say(said, (parcel,), cpu_s=cpu_s, **said_of_free(is_free))
-        wire.close_fds((parcel, *turn.descriptors))
+        more, fds = result.in_message()
+        line.say(said, fds, cpu_s=cpu_s, **more, **said_of_free(is_free))
+        result.close()
+        wire.close_fds(turn.descriptors)
         return is_free
 
-    def _attempt(self, turn: Turn, line: Line) -> tuple[str, int]:
+    def _attempt(self, turn: Turn, line: Line) -> tuple[str, Sealed]:
         """What to say, and the parcel to send with it."""
         try:
             loaded = self._ready()
@@ -90,7 +92,7 @@ class Work:
             give_up = partial(_give_up, line) if turn.is_guarded else None
             return "returned", _run_item(loaded, self._stay.is_first, turn, line, give_up)
         except BaseException as e:  # SystemExit and KeyboardInterrupt of the body are its errors too
-            return "raised", pack(json.dumps(self._report(e)).encode())
+            return "raised", Sealed.of(json.dumps(self._report(e)).encode())
 
     def _ready(self) -> Loaded:
         """Loaded for the job."""
@@ -138,11 +140,11 @@ def _give_up(line: Line, what: str) -> NoReturn:
     os._exit(75)
 
 
-def _run_item(loaded: Loaded, is_first: bool, turn: Turn, line: Line, give_up: GiveUp | None) -> int:
+def _run_item(loaded: Loaded, is_first: bool, turn: Turn, line: Line, give_up: GiveUp | None) -> Sealed:
     """The parcel with what is collected."""
     job, tree, live, session, function = loaded
     _seed(job.seeds, turn.index, is_further=not is_first)
-    thing = session.decode(unpack(turn.item)) if job.target else None
+    thing = session.decode(turn.item.opened()) if job.target else None
     before = session.prepare_item(thing)
     if job.target:
         bind(live, job.target, thing)
@@ -161,7 +163,7 @@ def _run_item(loaded: Loaded, is_first: bool, turn: Turn, line: Line, give_up: G
     with lives.as_begun():
         _refuse_lost_updates(session, job)
         collects_item = not set(job.bound).isdisjoint(job.finals)
-        if job.target and not collects_item and session.item_changed(before, thing, unpack(turn.item)):
+        if before and not collects_item and session.item_changed(before, thing, turn.item.opened()):
             raise LostUpdate(job.bound, f"Name {job.bound[0]} after `->`")
     if job.is_whole:
         return session.encode((assigned(job.finals, live),))

@@ -15,7 +15,7 @@ from lambdakernel.executors.base import Event, Exited, Invocation, Started
 from lambdakernel.parallel.attempts import Limits
 from lambdakernel.parallel.fanout import FanOut
 from lambdakernel.parallel.output import Grouped
-from lambdakernel.parallel.parcels import pack
+from lambdakernel.parallel.parcels import Sealed, pack
 from lambdakernel.parallel.processes import MOST_AHEAD_NBYTES, Plan
 from lambdakernel.parallel.results import Lost, Returned
 
@@ -145,7 +145,7 @@ def ran(
     job, before = pack(b"job"), len(os.listdir("/proc/self/fd"))
     pool.script = script(pool)
     limits = Limits(workers=workers, retries=retries)
-    plan = Plan(pool, job=job, total=total, item=lambda index: pack(item), limits=limits, stays=True, share=share)
+    plan = Plan(pool, job=job, total=total, item=lambda index: Sealed.of(item), limits=limits, stays=True, share=share)
     outcomes = FanOut(plan, Grouped(lambda stream, text: shown.append(text), str), pool.watch).run()
     assert len(os.listdir("/proc/self/fd")) == before - 1, "every descriptor is closed, the executor's too"
     os.close(job)

@@ -13,7 +13,7 @@ from lambdakernel.executors.base import Event, Exited, Invocation, Started
 from lambdakernel.parallel.attempts import AT_LEAVE, Limits
 from lambdakernel.parallel.fanout import FanOut
 from lambdakernel.parallel.output import Grouped
-from lambdakernel.parallel.parcels import pack
+from lambdakernel.parallel.parcels import Sealed, pack
 from lambdakernel.parallel.processes import Plan
 from lambdakernel.parallel.progress import Progress
 from lambdakernel.parallel.results import Returned
@@ -76,7 +76,7 @@ def fan_out(executor: Slow, total: int) -> list[object]:
     try:
         return list(
             FanOut(
-                Plan(executor, job=job, total=total, item=lambda index: pack(b"item"), limits=Limits(workers=1)),
+                Plan(executor, job=job, total=total, item=lambda index: Sealed.of(b"item"), limits=Limits(workers=1)),
                 Grouped(lambda stream, text: None, str),
                 executor.watch,
             ).run()

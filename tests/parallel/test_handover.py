@@ -14,7 +14,7 @@ from lambdakernel.executors.base import Event, Exited, Invocation, Started
 from lambdakernel.parallel.attempts import Limits
 from lambdakernel.parallel.fanout import FanOut
 from lambdakernel.parallel.output import Grouped
-from lambdakernel.parallel.parcels import pack
+from lambdakernel.parallel.parcels import Sealed, pack
 from lambdakernel.parallel.processes import Plan
 from lambdakernel.parallel.progress import Progress
 from lambdakernel.parallel.results import Lost, Outcome, Returned
@@ -92,9 +92,9 @@ def process() -> Iterator[int]:
 
 
 def outcomes(executor: Staying, total: int, item: Callable[[int], None] = lambda index: None, **more) -> list[Outcome]:
-    def packed(index: int) -> int:
+    def packed(index: int) -> Sealed:
         item(index)
-        return pack(b"item")
+        return Sealed.of(b"item")
 
     job = pack(b"job")
     plan = Plan(executor, job=job, total=total, item=packed, limits=Limits(workers=more.pop("workers", 1)), **more)

@@ -1,13 +1,14 @@
 """Parcels: whole, writable, private, sealed; and refused when they are not."""
 
 import gc
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from lambdakernel.parallel import parcels
-from lambdakernel.parallel.parcels import ParcelDamaged, pack, unpack
+from lambdakernel.parallel.parcels import SMALL_NBYTES, ParcelDamaged, Sealed, pack, unpack
 
 
 def through(head, buffers=()):
@@ -85,3 +86,28 @@ def test_a_damaged_parcel_is_refused(spoil):
     with pytest.raises(ParcelDamaged):
         unpack(fd)
     os.close(fd)
+
+
+@pytest.mark.parametrize("nbytes", [0, 1, SMALL_NBYTES, SMALL_NBYTES + 1, 100_000])
+def test_a_small_one_travels_in_the_message_and_holds_no_descriptor(nbytes):
+    sealed, before = Sealed.of(b"x" * nbytes), len(os.listdir("/proc/self/fd"))
+    message, fds = sealed.in_message()
+    assert len(fds) == (nbytes > SMALL_NBYTES) and len(json.dumps(message)) < 2 * SMALL_NBYTES
+    again = Sealed.from_message(json.loads(json.dumps(message)), fds).opened()
+    assert bytes(again.head) == b"x" * nbytes and not again.head.readonly and again.buffers == ()
+    fd = sealed.descriptor()
+    assert bytes(unpack(fd).head) == b"x" * nbytes
+    os.close(fd)
+    assert len(os.listdir("/proc/self/fd")) == before
+    sealed.close()
+
+
+def test_one_with_buffers_has_a_file_however_small_it_is():
+    sealed = Sealed.of(b"head", [b"buffer"])
+    assert sealed.fd is not None and [bytes(one) for one in sealed.opened().buffers] == [b"buffer"]
+    sealed.close()
+
+
+def test_of_one_that_did_not_arrive_it_says_why():
+    with pytest.raises(ParcelDamaged, match="too many open files"):
+        Sealed.from_message({}, ())
