@@ -142,7 +142,7 @@ def _send(process: Running, lane: int, waiting: Waiting, attempt: int, item: Sea
 def takes_more(task: Running) -> bool:
     """Whether the next task may be sent to its process now."""
     is_at_work = task.watch is not None and task.has_begun and task.outcome is None and not task.ended_for
-    return is_at_work and task.inbox is not None and task.ahead is None
+    return is_at_work and task.inbox is not None and task.ahead is None and not task.has_missed
 
 
 def send_ahead(task: Running, waiting: Waiting, attempt: int, item: Sealed) -> None:
@@ -161,9 +161,14 @@ def take_back(task: Running) -> int | None:
     sent ahead. None if it has taken all."""
     if task.inbox is None or (received := wire.receive(task.inbox)) is None:
         return None
-    turn, fds = received
-    wire.close_fds(fds)
-    return int(turn["index"])
+    message, fds = received
+    try:
+        if "index" not in message:  # an answer, which it waits for
+            wire.send(task.end, message, fds)
+            return None
+    finally:
+        wire.close_fds(fds)
+    return int(message["index"])
 
 
 def gone_on(task: Running, waiting: Waiting, attempt: int, *, now: float, deadline: float) -> Running:

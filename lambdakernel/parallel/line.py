@@ -146,8 +146,9 @@ class Line:
         """
         message, fds = received or ({}, ())
         if "index" in message:
-            self.has_missed = True
             wire.close_fds(fds)
+            self.has_missed = True
+            self.say("missed")
             return
         if "heard" in message:
             self._heard += 1

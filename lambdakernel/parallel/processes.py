@@ -78,8 +78,9 @@ class Processes:
     def start_some(self) -> None:
         """Give processes to as many tasks as may run, and let those end that nobody needs."""
         for process in self.live.values():
-            if process.ahead is not None and process.outcome is not None and not process.is_free:
-                self.take_back(process)  # it ends
+            has_ended = process.has_missed or (process.outcome is not None and not process.is_free)
+            if process.ahead is not None and has_ended:
+                self.take_back(process)
         while self._has_room() and (task := self.attempts.next() or self._recalled()) is not None:
             self._start(task)
         more = self._limit() - at_work(self.live.values())
@@ -200,8 +201,8 @@ class Processes:
         return Waiting(index, process.output)
 
     def take_back(self, task: Running) -> None:
-        """Its process has ended, or does: what that has not taken, be it the task or what was sent ahead, is tried
-        again, as if nothing had been."""
+        """Its process takes no other: what that has not begun, the task or what was sent ahead, is tried again, as if
+        nothing had been."""
         untaken: set[int] = set()
         while (index := take_back(task)) is not None:
             untaken.add(index)

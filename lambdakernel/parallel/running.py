@@ -58,6 +58,8 @@ class Running(msgspec.Struct):
     """Which of its process's two pairs of pipes are `pipes`."""
     ahead: Waiting | None = None
     """The task that was sent to its process already, to be the next."""
+    has_missed: bool = False
+    """Its process has met that while it waited for something else, and takes no other."""
     outcome: Outcome | None = None
     pid: int = 0
     watch: int | None = None
@@ -182,6 +184,8 @@ class Running(msgspec.Struct):
             case {"said": "begins"}:
                 self.has_begun = True
                 self.body = held(self.pid) if self.pid else None
+            case {"said": "missed"}:
+                self.has_missed = True
             case {"said": "ends"}:
                 self.body = None
             case {"said": "joins" | "caught up"} if self.joins is not None:

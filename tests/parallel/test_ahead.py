@@ -58,6 +58,12 @@ class Process:
         os.close(parcel)
         self.is_at_work = False
 
+    def displays(self) -> None:
+        """Show something, which is answered."""
+        parcel = pack(b'{"data": {"text/plain": "shown"}}')
+        wire.send(self.line, {"said": "display"}, (parcel,))
+        os.close(parcel)
+
     def die(self, code: int = -9) -> None:
         self.close()
         self._pool.tell(Exited(self.id, self._pool.pid, code, False, 0))
@@ -282,6 +288,34 @@ def test_what_two_tasks_print_is_told_apart_however_late_it_is_heard(pid):
 
     found = ran(Pool(pid), script, 3)
     assert found.values == ["0", "1", "2"] and found.shown == "0\nnought\n1\none\n"
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_one_that_meets_its_next_task_while_it_waits_for_an_answer_gives_it_up_and_has_its_answer(pid, is_late):
+    """What is taken back from a line is tasks, however many others wait for one."""
+
+    def script(pool: Pool) -> Iterator[None]:
+        one, other = pool.born
+        one.displays()
+        turn, fds = wire.receive(one.line) or ({}, ())
+        wire.close_fds(fds)
+        assert turn["index"] == 2
+        for missed in (is_late, not is_late):
+            if not missed:
+                wire.send(one.line, {"said": "missed"})
+            for _ in range(10):
+                if not other.is_gone:
+                    other.step()
+                yield
+        assert wire.receive(one.line) == ({"heard": True}, ())
+        one.end(is_free=False)
+        one.die(0)
+        yield
+        yield from all_go_on(pool)
+
+    found = ran(Pool(pid), script, 8, workers=2)
+    assert found.values == [str(n) for n in range(8)]
+    assert found.took[0] == [0] and 2 in itertools.chain(*found.took[1:])
 
 
 def test_large_items_wait_for_a_process_that_is_free(pid):

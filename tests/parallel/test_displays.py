@@ -55,6 +55,16 @@ def test_the_value_of_the_last_expression_is_shown_where_nothing_collects_it(not
     assert shown(notebook, "%%parallel for i in range(1)\ndf.head(1);  # quiet") == []
 
 
+def test_values_that_some_tasks_show_are_all_there_and_the_others_go_on(notebook):
+    """A process that shows something takes no other task, though it may have met it."""
+    notebook.ok("import time")
+    body = "print('ran', i)\ntime.sleep(0.002 * (i % 5))\n{'value': i} if i % 3 == 0 else None"
+    for _ in range(5):
+        assert shown(notebook, f"%%parallel --workers 2 for i in range(24)\n{body}") == []
+        expected = [f"task {i} (i={i})\nran {i}\n" + ("" if i % 3 else f"{{'value': {i}}}\n") for i in range(24)]
+        assert notebook.out == "".join(expected)
+
+
 def test_a_value_that_is_text_alone_is_printed(notebook):
     assert shown(notebook, "%%parallel for i in range(2)\ni + 40") == []
     assert notebook.out == "task 0 (i=0)\n40\ntask 1 (i=1)\n41\n"
