@@ -51,11 +51,12 @@ class Birth(NamedTuple):
         return cls(dict(live), _facts(but), len(sys.modules), peak_nbytes(), _warnings_from_now())
 
     def again(self, live: dict[str, Any], but: Set[int]) -> Birth:
-        """Of the same process, now: it was as at its birth, and has loaded more since.
+        """Of the same process, now: it was as at its birth, and has loaded more since. This one is over.
 
         Raises:
             OSError: as `of`.
         """
+        self.live.clear()  # a value that nobody else holds any more ends now, and so does the file it is mapped from
         return Birth(dict(live), _facts(but), len(sys.modules), peak_nbytes(), self.warned)
 
     def is_as_now(self, live: dict[str, Any], met: Set[str], but: Set[int]) -> bool:

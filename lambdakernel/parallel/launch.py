@@ -133,7 +133,7 @@ def _mark(begun: Begun, told: Job) -> object:
         return None
     if begun.namespace.nbytes_reached(begun.prepared.tree.body) > MOST_LOADED_NBYTES:
         return None
-    return begun.namespace.surroundings()
+    return values.surroundings(begun.namespace)
 
 
 def again_of(where: Where, begun: Begun) -> Again:

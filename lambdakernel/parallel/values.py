@@ -31,6 +31,8 @@ _WITHOUT_CODE = tuple(
     )
 )
 """Kinds of ambient state that are no code, or code that only those meet who name it."""
+_OF_SHELL = ("ipython.", "sys.last_value", "magic ", "formatter ", "hook ", "set_custom_exc ", "option ")
+"""How ambient state begins that is the shell's: no task has it."""
 
 
 def to_parcel(namespace: Namespace, value: Any) -> Sealed:
@@ -66,6 +68,12 @@ def from_parcel(namespace: Namespace, parcel: Parcel) -> Any:
 def has_ambient_code(namespace: Namespace) -> bool:
     """Whether the notebook has left code where other code meets it without naming it: hooks, patches, handlers."""
     return not all(name.removeprefix(PREFIX).startswith(_WITHOUT_CODE) for name in namespace.held_names)
+
+
+def surroundings(namespace: Namespace) -> frozenset[tuple[str, object]]:
+    """Equal while the ambient state that a task takes over stays as it is."""
+    found = namespace.surroundings()
+    return frozenset(each for each in found if not each[0].removeprefix(PREFIX).startswith(_OF_SHELL))
 
 
 def is_output_among(names: Iterable[str]) -> bool:

@@ -169,8 +169,11 @@ def _serve(z: Zygote) -> Order | None:
             order = _handle(z, poller, fd)
             if order is not None:
                 return order
+    for child in z.children.values():
+        if not child.ends_itself:
+            os.kill(child.pid, signal.SIGKILL)
     for watch in [w for w, child in z.children.items() if not child.ends_itself]:
-        _bury(z, poller, watch, kill=True)
+        _bury(z, poller, watch)
     for watch in list(z.children):
         _bury(z, poller, watch, kill=not _has_ended(watch))
     return None
@@ -296,11 +299,15 @@ def _forget(z: Zygote, poller: select.poll, fd: int) -> None:
     """An asker is gone: so are its workers."""
     poller.unregister(fd)
     z.askers.pop(fd).close()
-    for watch, child in [(w, child) for w, child in z.children.items() if child.owner == fd]:
+    theirs = {watch: child for watch, child in z.children.items() if child.owner == fd}
+    for child in theirs.values():
         if child.ends_itself:
             child.owner = -1
         else:
-            _bury(z, poller, watch, kill=True)
+            os.kill(child.pid, signal.SIGKILL)  # all of them, and then they end side by side
+    for watch, child in theirs.items():
+        if not child.ends_itself:
+            _bury(z, poller, watch)
 
 
 def _tell(z: Zygote, owner: int, message: dict[str, object]) -> None:

@@ -138,6 +138,18 @@ def test_a_large_value_is_loaded_once_for_all(notebook, monkeypatch):
     wait_for(lambda: idle() == before, 10)
 
 
+def test_a_large_array_that_changed_is_mapped_anew_by_the_same(notebook):
+    """The map of what it was ends with the fan-out before, and its descriptor too."""
+    notebook.ok("import numpy as np\nlarge = np.zeros(500_000)\ndef f(i): return float(large[7]) + i")
+    notebook.ok(f"{FOUR} -> found\nf(i)")
+    before = kept(notebook)
+    for turn in (1, 2, 3):
+        notebook.ok(f"large[7] = {turn}")
+        notebook.ok(f"{FOUR} -> found\nf(i)")
+        assert notebook.live["found"] == [turn, turn + 1, turn + 2, turn + 3]
+    wait_for(lambda: idle() == before, 10)
+
+
 def test_an_error_quotes_cells_that_came_later(notebook):
     before = kept(notebook)
     notebook.ok("def later(i):\n    return 1 // (i - 2)  # here")
@@ -263,6 +275,8 @@ def test_they_go_on_from_cell_to_cell_and_end_with_their_worker(kernel: Kernel) 
     before = eventually(all_idle, 10, "processes that wait")
     for x in (2, 3):
         kernel.run(f"x = {x}")
+        assert kernel.run("1 / 0").reply["ename"] == "ZeroDivisionError"  # the last error is the shell's to show
+        kernel.run(f"%alias_magic time{x} timeit")
         kernel.run("%%parallel for i in range(8) -> found\nf(i)")
         assert kernel.value("found") == [x * i for i in range(8)]
     assert eventually(all_idle, 10, "processes that wait") == before
