@@ -177,7 +177,7 @@ class FanOut:
 
     def _on_exited(self, task: Running, exited: Exited) -> None:
         self._listen(task)
-        self._processes.take_back(task)
+        self._processes.reclaim(task)
         if task.is_free and task.ahead is not None and not task.ended_for:  # it had gone on to that
             self._on_free(task)
             task = self._live[task.id]

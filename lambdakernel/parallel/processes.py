@@ -80,7 +80,7 @@ class Processes:
         for process in self.live.values():
             has_ended = process.has_missed or (process.outcome is not None and not process.is_free)
             if process.ahead is not None and has_ended:
-                self.take_back(process)
+                self.reclaim(process)
         while self._has_room() and (task := self.attempts.next() or self._recalled()) is not None:
             self._start(task)
         more = self._limit() - at_work(self.live.values())
@@ -200,7 +200,7 @@ class Processes:
         self.forget(process)
         return Waiting(index, process.output)
 
-    def take_back(self, task: Running) -> None:
+    def reclaim(self, task: Running) -> None:
         """Its process takes no other: what that has not begun, the task or what was sent ahead, is tried again, as if
         nothing had been."""
         untaken: set[int] = set()
