@@ -9,16 +9,17 @@ from functools import cached_property
 from typing import Any
 
 from IPython.core.error import UsageError
-from IPython.core.magic import Magics, cell_magic, magics_class, no_var_expand
+from IPython.core.magic import Magics, cell_magic, line_cell_magic, magics_class, no_var_expand
 
 from lambdakernel.executors.spare import Spares
 from lambdakernel.parallel.analysis import BadCollect
 from lambdakernel.parallel.begun import Where
-from lambdakernel.parallel.cell import begin, prepare, run
+from lambdakernel.parallel.cell import begin, prepare, prepare_line, run, value_of
 from lambdakernel.parallel.completion import completions
 from lambdakernel.parallel.header import HeaderError
 from lambdakernel.parallel.items import CannotFanOut
 from lambdakernel.parallel.jobs import Jobs
+from lambdakernel.parallel.one_line import VALUE
 from lambdakernel.parallel.running import Running
 from lambdakernel.parallel.shares import Shares
 
@@ -32,7 +33,7 @@ class ParallelMagics(Magics):
         self._durable = durable
         self._kernel = kernel
         self._shares = Shares()
-        for magic in ("%%parallel", "%%background"):
+        for magic in ("%%parallel", "%parallel", "%%background"):
             shell.set_hook("complete_command", lambda _, event: completions(event.line, event.symbol), str_key=magic)
 
     @cached_property
@@ -54,8 +55,8 @@ class ParallelMagics(Magics):
         )
 
     @no_var_expand
-    @cell_magic
-    def parallel(self, line: str, cell: str) -> None:
+    @line_cell_magic
+    def parallel(self, line: str, cell: str | None = None) -> Any:
         """Run the body of this cell once for each item, each in a worker of its own.
 
             %%parallel [options] for TARGET in ITERABLE [if COND] [for ...] -> NAME[, NAME...]
@@ -75,6 +76,11 @@ class ParallelMagics(Magics):
             %%parallel --each dict(lr=[0.1, 0.01], depth=[2, 4]) -> score
             train(lr, depth)
 
+        On one line it is an expression, whose value is the list of what the tasks give; or it binds names:
+
+            scores = %parallel for seed in range(32): fit(data, seed).score
+            %parallel for seed in range(32) -> scores: fit(data, seed).score
+
         Options: `--workers N`, most tasks at a time (default: the number of processors); `--timeout S`, seconds a task
         may take; `--memory SIZE`, what a task's body may allocate (`500MB`, `2GiB`); `--retries N`, a task that is lost
         (killed, crashed, out of memory or time) runs again, with `--retry-errors` one whose body raises too; `--again
@@ -93,7 +99,10 @@ class ParallelMagics(Magics):
         in the notebook's variable and in the other tasks while they run.
         """
         __tracebackhide__ = True
+        if cell is None:
+            return self._run_line(line)
         self._run(line, cell, is_whole=False)
+        return None
 
     @no_var_expand
     @cell_magic
@@ -119,6 +128,20 @@ class ParallelMagics(Magics):
                 self.jobs.start(where, begun)
             else:
                 _interruptible(run, where, begun)
+        except (HeaderError, BadCollect, CannotFanOut) as e:
+            raise UsageError(str(e)) from None
+
+    def _run_line(self, line: str) -> Any:
+        """The value of the line, if it collects without a name."""
+        __tracebackhide__ = True
+        where = self._where()
+        try:
+            begun = begin(where, prepare_line(self.shell, line))
+            if begun.prepared.header.options.background:
+                self.jobs.start(where, begun)
+                return None
+            is_value = begun.prepared.header.names == (VALUE,)
+            return _interruptible(value_of if is_value else run, where, begun)
         except (HeaderError, BadCollect, CannotFanOut) as e:
             raise UsageError(str(e)) from None
 
@@ -154,10 +177,10 @@ class ParallelMagics(Magics):
             self._durable.ready().touch(names)
 
 
-def _interruptible(call: Callable[..., None], *args: Any) -> None:
+def _interruptible(call: Callable[..., Any], *args: Any) -> Any:
     """Call it. The way of an interrupt through ours says nothing to anybody, and takes longer to show than the rest."""
     __tracebackhide__ = True
     try:
-        call(*args)
+        return call(*args)
     except KeyboardInterrupt:
         raise KeyboardInterrupt from None

@@ -19,10 +19,11 @@ from lambdakernel.parallel import values
 from lambdakernel.parallel.analysis import analyse, collects, notebook_syntax
 from lambdakernel.parallel.begun import Begun, Cell, Prepared, Where
 from lambdakernel.parallel.frontend import bar_name, shower
-from lambdakernel.parallel.header import parse_header, whole_header
+from lambdakernel.parallel.header import Header, HeaderError, parse_header, whole_header
 from lambdakernel.parallel.in_place import changes_in_place
 from lambdakernel.parallel.items import CannotFanOut, describer, items_of
 from lambdakernel.parallel.launch import fan_out
+from lambdakernel.parallel.one_line import VALUE, split_line
 from lambdakernel.parallel.plain_lattices import joins_that_stay
 from lambdakernel.parallel.progress import Bar
 from lambdakernel.parallel.results import Lost, Outcome, ParallelError, Raised, Returned, TaskFailed, failed
@@ -50,6 +51,28 @@ def run(where: Where, begun: Begun) -> None:
         ParallelError: tasks failed (not with --keep-going); the names are bound all the same.
         KeyboardInterrupt: stopped; no name is bound.
     """
+    found, failures = _found(where, begun)
+    where.shell.user_ns.update(found)
+    header = begun.prepared.header
+    if failures and not header.options.keep_going:
+        raise ParallelError(failures, len(begun.items), header.names)
+
+
+def value_of(where: Where, begun: Begun) -> Any:
+    """Run the tasks of a line without names; the list of what they give.
+
+    Raises:
+        ParallelError: tasks failed (not with --keep-going).
+        KeyboardInterrupt: stopped.
+    """
+    found, failures = _found(where, begun)
+    if failures and not begun.prepared.header.options.keep_going:
+        raise ParallelError(failures, len(begun.items), ())
+    return found[VALUE]
+
+
+def _found(where: Where, begun: Begun) -> tuple[dict[str, Any], tuple[TaskFailed, ...]]:
+    """Run the tasks: what is to be bound, and the failures."""
     bar = Bar(shower(bar_name()), time.monotonic)
     with fan_out(where, begun, bar.update) as fan:
         try:
@@ -57,11 +80,7 @@ def run(where: Where, begun: Begun) -> None:
         finally:
             bar.last(fan.progress)
             fan.joins.settle(begun.namespace)
-    found, failures = results(begun, outcomes)
-    where.shell.user_ns.update(found)
-    header = begun.prepared.header
-    if failures and not header.options.keep_going:
-        raise ParallelError(failures, len(begun.items), header.names)
+    return results(begun, outcomes)
 
 
 # -- before anything runs
@@ -74,7 +93,29 @@ def prepare(shell: Any, line: str, text: str, *, is_whole: bool = False) -> Prep
         HeaderError, BadCollect, CannotFanOut: nothing ran; says what to write instead.
     """
     header = whole_header(line) if is_whole else parse_header(line)
-    cell = _cell_of(shell, line, text)
+    return _prepared(shell, header, text, _cell_of(shell, line, text), is_whole=is_whole)
+
+
+def prepare_line(shell: Any, line: str) -> Prepared:
+    """The same of a line `%parallel`.
+
+    Raises:
+        HeaderError, BadCollect, CannotFanOut: nothing ran; says what to write instead.
+    """
+    text, body = split_line(line)
+    try:
+        header = parse_header(text)
+    except HeaderError as e:
+        raise e.of_line(line) from None
+    if not header.names:
+        if header.options.background:
+            what = "in the background, a line has no value: it needs names to bind."
+            raise HeaderError(line, len(text), what, "Write `-> results` before the colon.", "%parallel")
+        header = msgspec.structs.replace(header, names=(VALUE,))
+    return _prepared(shell, header, body, _cell_of_line(shell, line), is_whole=False)
+
+
+def _prepared(shell: Any, header: Header, text: str, cell: Cell, *, is_whole: bool) -> Prepared:
     lines = text.split("\n")
     empty = next((n for n, one in enumerate(lines) if one.strip()), 0)
     above = cell.above + empty  # the transformation drops empty lines at the start
@@ -105,6 +146,17 @@ def _cell_of(shell: Any, line: str, text: str) -> Cell:
     transformed = written if result is None else result.info.transformed_cell or written
     filename = shell.compile.get_code_name(written, transformed, number)
     return Cell(written, above, f"Cell In[{number}]", filename)
+
+
+def _cell_of_line(shell: Any, line: str) -> Cell:
+    """The running cell, in which the line is the first of that text; one made up if code runs the magic."""
+    made = _cell_of(shell, line, "")
+    result = shell.displayhook.exec_result
+    written = "" if result is None else str(result.info.raw_cell)
+    above = next((n for n, one in enumerate(written.split("\n")) if one.rstrip().endswith(f"%parallel {line}")), None)
+    if above is None:
+        return msgspec.structs.replace(made, source=f"%parallel {line}", above=0)
+    return msgspec.structs.replace(made, source=written, above=above)
 
 
 def refuse_residents(prepared: Prepared, rows: Iterable[Any]) -> None:

@@ -25,4 +25,4 @@ def completions(line: str, symbol: str) -> list[str]:
         return []
     given = {word.partition("=")[0] for word in before.split()}
     words = [name for name in names if name not in given]
-    return [word for word in [*words, *(LOOP if magic == "%%parallel" else ())] if symbol and word.startswith(symbol)]
+    return [word for word in [*words, *(LOOP if magic != "%%background" else ())] if symbol and word.startswith(symbol)]

@@ -38,7 +38,11 @@ class HeaderError(LambdaKernelError):
     def __init__(self, text: str, column: int, what: str, remedy: str, magic: str = "%%parallel") -> None:
         pointer = f"{magic} {text}\n{' ' * (len(magic) + 1 + column)}^\n"
         super().__init__(f"{what}\n{pointer}{remedy}")
-        self.column = column
+        self.column, self.what, self.remedy = column, what, remedy
+
+    def of_line(self, text: str) -> HeaderError:
+        """The same of a line `%parallel text`, of which this header is the beginning."""
+        return HeaderError(text, self.column, self.what, self.remedy, "%parallel")
 
 
 class Span(msgspec.Struct, frozen=True):
