@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import subprocess
@@ -148,6 +149,7 @@ def ran(
 ) -> Ran:
     """What comes of so many tasks, if `script` says what the processes do, a step in each round of the fan-out."""
     shown: list[str] = []
+    gc.collect()  # descriptors that earlier tests have left to it
     job, before = pack(b"job"), len(os.listdir("/proc/self/fd"))
     pool.script = script(pool)
     limits = Limits(workers=workers, retries=retries)
