@@ -254,8 +254,9 @@ class FanOut:
 
     def _over(self, task: Running, otherwise: Lost) -> None:
         """The process of the task is surely gone: try again, or end it."""
-        if task.was_idle and not task.has_begun and task.outcome is None and not task.ended_for:
-            self._processes.forget(task)  # it died as one that waits
+        is_no_attempt = task.was_not_taken or (task.was_idle and not task.has_begun)
+        if is_no_attempt and task.outcome is None and not task.ended_for:  # its process died as one that waits
+            self._processes.forget(task)
             self._attempts.back(task.index, task.output)
             return
         outcome = task.outcome or otherwise

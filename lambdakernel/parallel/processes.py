@@ -206,8 +206,7 @@ class Processes:
         untaken: set[int] = set()
         while (index := take_back(task)) is not None:
             untaken.add(index)
-        if task.index in untaken:
-            task.was_idle, task.has_begun = True, False
+        task.was_not_taken = task.index in untaken
         if (ahead := task.ahead) is not None and (ahead.index in untaken or not task.is_free):
             self.attempts.back(ahead.index, ahead.output)
             task.ahead = None

@@ -72,6 +72,8 @@ class Running(msgspec.Struct):
     """Memory that it was born with."""
     was_idle: bool = False
     """Its process waited for this fan-out, and this is its first task of it."""
+    was_not_taken: bool = False
+    """Its process has ended before it took it."""
     has_begun: bool = False
     """Its body has."""
     body: Held | None = None

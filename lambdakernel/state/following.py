@@ -27,9 +27,19 @@ class Following:
     ) -> None:
         self._replica, self._catalogue, self._loader, self._detector = replica, catalogue, loader, detector
         self._held, self._reached = held, reached
+        self._is_behind = False
+        """News were asked for, and an interrupt or an error came before they were taken in."""
 
     def join(self, keys: Keys) -> None:
         """Join what was committed since the replica was last asked."""
+        if self._is_behind:
+            self.read(keys)
+            return
+        self._is_behind = True
+        self._join(keys)
+        self._is_behind = False
+
+    def _join(self, keys: Keys) -> None:
         changed = [key for key in self._replica.refresh() if key.startswith(keys.units)]
         if not changed:
             return
@@ -46,8 +56,10 @@ class Following:
     def read(self, keys: Keys) -> None:
         """Join whatever is different now, at the cost of a look at every unit: for a replica that reads by other means
         than it did, or that somebody else has asked."""
+        self._is_behind = True
         self._replica.refresh()
         self._read(keys)
+        self._is_behind = False
 
     def _read(self, keys: Keys) -> None:
         before = dict(self._catalogue.units)

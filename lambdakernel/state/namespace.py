@@ -84,9 +84,7 @@ class Namespace:
         self._held = HeldState([item for item in items if isinstance(item, Held)], live, self._ambient.failed)
         self._catalogue = Catalogue()
         self._loader = Loader(live, replica, self._catalogue, self._bindings, self._detector, self._book, self._buffers)
-        self._following = Following(
-            replica, self._catalogue, self._loader, self._detector, self._held, lambda names: self.closure(names)
-        )
+        self._following = Following(replica, self._catalogue, self._loader, self._detector, self._held, self.closure)
         self._epoch = 1
         self._keys = Keys(1)
         self._damaged: list[kvs.KvsError] = []

@@ -110,3 +110,28 @@ def test_to_join_costs_what_was_committed_and_not_what_there_is(tmp_path: Path) 
     joined, over, values, new = in_child(work)
     assert joined <= 4 and over == 0
     assert values == [7, 1, 8] and new == [9]
+
+
+@pytest.mark.parametrize("step", ["join", "of_name"])
+def test_news_that_an_interrupt_kept_from_being_taken_in_are_not_lost(tmp_path: Path, step: str) -> None:
+    def work() -> tuple[list[int], list[int]]:
+        writer = Worker(tmp_path / "store")
+        writer.run("a, b = [1], [2]\nimport sys; sys.excepthook = lambda *_: a")
+        reader = Worker(tmp_path / "store", reader=True)
+        reader.namespace.load_all()
+        writer.run("a.append(3)\nsys.excepthook = lambda *_: b")
+
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        catalogue: Any = reader.namespace._catalogue
+        setattr(catalogue, step, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            reader.namespace.refresh()
+        delattr(catalogue, step)
+        writer.run("b.append(4)")
+        reader.namespace.refresh()
+        reader.namespace.load_all()
+        return reader.live["a"], reader.live["b"]
+
+    assert in_child(work) == ([1, 3], [2, 4])
