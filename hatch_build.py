@@ -52,13 +52,22 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
 
 
 def build(root: Path) -> Path:
-    """The extension, compiled, tried, and put beside its source in one step; one that was there is replaced.
+    """The extension, compiled, tried, and put beside its source in one step. One that was there is replaced in that
+    step, so that whoever starts meanwhile (a kernel, a test) finds it.
 
     Raises:
         CannotBuild: it was not; what was there before is gone, since it may be of another source.
     """
     target = root / SOURCE.with_name(SOURCE.stem + str(sysconfig.get_config_var("EXT_SUFFIX")))
-    target.unlink(missing_ok=True)
+    try:
+        _build(root, target)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+    return target
+
+
+def _build(root: Path, target: Path) -> None:
     if sys.implementation.name != "cpython" or not VERSIONS[0] <= sys.version_info[:2] <= VERSIONS[1]:
         raise CannotBuild(f"it knows CPython {VERSIONS[0][1]} to {VERSIONS[1][1]} of Python 3")
     if sysconfig.get_config_var("Py_GIL_DISABLED"):
@@ -68,7 +77,6 @@ def build(root: Path) -> Path:
         run(compile_command(root / SOURCE, made), COMPILE_S)
         run([sys.executable, "-c", _TRY, MODULE, str(made)], TRY_S)
         os.replace(made, target)  # a process that has the old one mapped keeps it
-    return target
 
 
 def compile_command(source: Path, target: Path) -> list[str]:

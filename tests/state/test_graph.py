@@ -832,6 +832,39 @@ def test_without_a_compiler_nothing_is_built_and_nothing_is_left(
     assert [path.name for path in (source_tree / "lambdakernel/state").iterdir() if path.name not in SOURCES] == []
 
 
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_the_extension_that_was_there_stays_until_the_new_one_takes_its_place(
+    source_tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a kernel that starts while another process builds a wheel of the same tree would do without."""
+    hook = build_hook()
+    built = hook.build(source_tree)
+    before, ran = built.read_bytes(), []
+
+    def run(command: list[str], deadline_s: float) -> None:
+        ran.append(built.read_bytes() == before)
+        there(command, deadline_s)
+
+    there = hook.run
+    monkeypatch.setattr(hook, "run", run)
+    inode = built.stat().st_ino
+    assert hook.build(source_tree) == built
+    assert ran == [True, True]
+    assert built.stat().st_ino != inode
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_an_extension_of_another_source_goes_when_no_new_one_is_made(
+    source_tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = build_hook()
+    built = hook.build(source_tree)
+    monkeypatch.setenv("CC", "false")
+    with pytest.raises(hook.CannotBuild):
+        hook.build(source_tree)
+    assert not built.exists()
+
+
 # -- leaks
 
 
