@@ -81,8 +81,9 @@ class Executor(Protocol):
     def start(self, invocation: Invocation, fds: tuple[int, ...] = ()) -> None:
         """Ask for a worker; `fds` are handed to it. The answer is an event."""
 
-    def warm(self, modules: tuple[str, ...]) -> None:
-        """Hint: sessions use these modules; later workers had better be born with them."""
+    def warm(self, modules: tuple[str, ...], *, now: bool = False) -> None:
+        """Hint: sessions use these modules; later workers had better be born with them. `now`: the next one, too, which
+        waits for that."""
 
     def events(self) -> list[Event]:
         """What happened since the last call, in order; empty when nothing did."""

@@ -115,8 +115,8 @@ class LocalExecutor:
         }
         self._send(order, fds)
 
-    def warm(self, modules: tuple[str, ...]) -> None:
-        self._send({"op": "warm", "modules": list(modules)})
+    def warm(self, modules: tuple[str, ...], *, now: bool = False) -> None:
+        self._send({"op": "warm", "modules": list(modules), "now": now})
 
     def _send(self, order: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
         try:

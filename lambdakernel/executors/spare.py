@@ -11,7 +11,7 @@ modules that it was not born with, or other things have changed that it cannot j
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -105,21 +105,26 @@ class Spares(Generic[P]):
         self._born_with = 0
         """How many modules the session used when that came to wait."""
 
-    def connect(self, job: int | None) -> LocalExecutor:
-        """For the tasks of the job in that descriptor; None: for tasks that load what they need themselves.
+    def connect(self, job: int | None, modules: Sequence[str] = ()) -> LocalExecutor:
+        """For the tasks of the job in that descriptor; None: for tasks that load what they need themselves. All are
+        born with `modules`, for which the first of them waits if nothing was born with these yet.
 
         Raises:
             OSError: the kernel's zygote is gone.
         """
+        zygote = connect(self._directory)
+        if modules:
+            zygote.warm(tuple(modules), now=True)
         if job is None:
-            return connect(self._directory)
+            return zygote
         self._give_up_outdated()
         spare = self._take(_Spare)
         if isinstance(spare, _Spare):
             if spare.server.give(job):
+                zygote.close(0.0)
                 return spare.server
             spare.close()
-        return fork_server(connect(self._directory), self._params, job)
+        return fork_server(zygote, self._params, job)
 
     def kept(self, mark: object) -> Kept[P] | None:
         """What was kept, if it is fit for a fan-out of that mark; whoever takes it ends it, or has it kept again."""

@@ -23,8 +23,8 @@ class Where(msgspec.Struct, frozen=True):
 
     shell: Any
     durable: Any
-    connect: Callable[[int | None], Executor]
-    """Gives an executor for tasks: of that job, if it is given one."""
+    connect: Callable[[int | None, Sequence[str]], Executor]
+    """Gives an executor for tasks: of that job, if it is given one; they are born with those modules."""
     store: str
     shares: Shares
     default_workers: int = 0

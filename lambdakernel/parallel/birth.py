@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from lambdakernel.parallel.known import is_pythons
+from lambdakernel.parallel.known import shows_nowhere
 from lambdakernel.parallel.values import is_plain
 
 GREW_NBYTES = 32 * 1024 * 1024
@@ -71,7 +71,7 @@ class Birth(NamedTuple):
             and peak_nbytes() - self.peak_nbytes < GREW_NBYTES
             and not self.warned
             and len(sys.modules) >= self.modules
-            and all(map(is_pythons, self._new_modules()))
+            and all(map(shows_nowhere, self._new_modules()))
             and self._restore(live, met)
         )
 

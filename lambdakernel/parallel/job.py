@@ -48,6 +48,8 @@ class Job(NamedTuple):
     """Names by which the body may meet values of the notebook, if that is known."""
     shared: tuple[str, ...] = ()
     """Those that functions of the notebook read."""
+    modules: tuple[str, ...] = ()
+    """Libraries that the body or an item is known to use."""
 
     def collects(self) -> tuple[Collect, ...]:
         return tuple(Final(n) if n in self.finals else LastValue(n) for n in self.names)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from importlib.machinery import PathFinder
 from typing import Any
 
-from lambdakernel.parallel import traceless
+from lambdakernel.parallel import libraries, traceless
 from lambdakernel.parallel.effects import MOST_VALUES
 
 ATOMS = frozenset(
@@ -41,12 +41,15 @@ _PYTHONS = tuple({sysconfig.get_path(name).rstrip("/") + "/" for name in ("stdli
 """Where Python's library is, its extension modules in a folder of it."""
 
 
-def are_passive(items: Sequence[Any]) -> bool:
-    """Whether no item holds what could reach code or variables of the notebook: atoms, containers, arrays."""
-    return ATOMS.issuperset(map(type, items)) or all(map(is_passive, items))
+def libraries_in(items: Sequence[Any]) -> frozenset[str] | None:
+    """Modules of libraries whose objects the items are, or hold; None if one holds what could reach code or variables
+    of the notebook: all else than atoms, containers, arrays, and tables and objects of known libraries."""
+    found = set[str]()
+    is_known = ATOMS.issuperset(map(type, items)) or all(_is_passive(item, found) for item in items)
+    return frozenset(found) if is_known else None
 
 
-def is_passive(value: Any) -> bool:
+def _is_passive(value: Any, modules: set[str]) -> bool:
     """The same of one."""
     queue, left = [value], MOST_VALUES
     while queue:
@@ -54,27 +57,44 @@ def is_passive(value: Any) -> bool:
         kind = type(one)
         if kind in ATOMS or is_array(one):
             continue
-        if kind not in (list, tuple, set, frozenset, dict):
+        if kind in (list, tuple, set, frozenset, dict):
+            parts = [*one, *one.values()] if kind is dict else one
+        elif (held := parts_of(one)) is not None:
+            modules.add(libraries.home(kind.__module__))
+            parts = held
+        else:
             return False
-        left -= len(one)
+        left -= len(parts)
         if left < 0:
             return False
-        queue += [part for part in ([*one, *one.values()] if kind is dict else one) if type(part) not in ATOMS]
+        queue += [part for part in parts if type(part) not in ATOMS]
     return True
 
 
+def parts_of(value: Any) -> list[Any] | None:
+    """What a table of pandas, or an instance of another class of a known library, holds; None if it is none."""
+    if not libraries.defines(type(value)):
+        return None
+    return libraries.objects_in(value) if libraries.is_table(value) else libraries.held_by(value)
+
+
 def module_of_python(name: str) -> types.ModuleType | None:
-    """The module, if it is there and comes with Python, or is numpy's; one that Python brings is imported."""
-    if name not in sys.modules and not traceless.is_numpy(name):
+    """The module, if it is there and comes with Python, or is a known library's; one that Python brings is imported."""
+    if name not in sys.modules and not traceless.is_of_library(name):
         spec = PathFinder.find_spec(name.partition(".")[0])
         if name in sys.builtin_module_names or (spec is not None and is_pythons_file(spec.origin)):
             __import__(name)
     module = sys.modules.get(name)
     if not isinstance(module, types.ModuleType):
         return None
-    if traceless.is_numpy(name):
+    if traceless.is_of_library(name):
         return module if "site-packages" in (found := str(module.__file__)) or "dist-packages" in found else None
     return module if is_pythons(module) else None
+
+
+def shows_nowhere(module: types.ModuleType) -> bool:
+    """Whether nobody can tell that it was imported: it comes with Python, or with a library that imports parts late."""
+    return is_pythons(module) or libraries.is_brought(module)
 
 
 def is_pythons(module: types.ModuleType) -> bool:

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
+import msgspec
+
 from lambdakernel.errors import NoWorker
 from lambdakernel.executors.base import Executor
 from lambdakernel.parallel import frontend, handover, values
@@ -25,7 +27,7 @@ from lambdakernel.parallel.fanout import FanOut
 from lambdakernel.parallel.handover import born_idle
 from lambdakernel.parallel.items import processors
 from lambdakernel.parallel.job import Job
-from lambdakernel.parallel.known import are_passive
+from lambdakernel.parallel.known import libraries_in
 from lambdakernel.parallel.output import Grouped
 from lambdakernel.parallel.parcels import Sealed, pack
 from lambdakernel.parallel.processes import Plan
@@ -52,7 +54,8 @@ def fan_out(
     the tasks see of the session, as `asof` reads it; `again` says whether they may run twice, if that is known."""
     options, spares = begun.prepared.header.options, where.spares
     usual = where.default_workers or processors()
-    told = _job(where, begun, moment, _stays(where, begun))
+    found = _stays(where, begun)
+    told = _job(where, begun, moment, found)
     mark = _mark(begun, told)
     loads = mark is not None or len(begun.items) == 1
     kept = spares.kept(mark) if spares is not None and mark is not None else None
@@ -60,7 +63,7 @@ def fan_out(
     try:
         with where.shares.one_more(usual) as share:
             plan = Plan(
-                kept.executor if kept is not None else _executor(where, None if loads else job),
+                kept.executor if kept is not None else _executor(where, None if loads else job, found),
                 job=job,
                 total=len(begun.items),
                 item=item or begun.item,
@@ -108,7 +111,7 @@ def _bear_idle(where: Where, mark: object) -> None:
     params = {"store": where.store, "session": where.durable.session}
     count = min(where.default_workers or processors(), most_at_once(stays=True), MOST_KEPT)
     with suppress(OSError), ExitStack() as owned:
-        executor = where.connect(None)
+        executor = where.connect(None, ())
         owned.callback(executor.close, 0.0)
         processes = born_idle(executor, count, params, time.monotonic())
         owned.pop_all()
@@ -118,11 +121,14 @@ def _bear_idle(where: Where, mark: object) -> None:
 def _stays(where: Where, begun: Begun) -> Stays:
     """Whether a process may take more than one item."""
     header = begun.prepared.header
-    if len(begun.items) < 2 or header.options.memory_nbytes is not None or not are_passive(begun.items):
+    if len(begun.items) < 2 or header.options.memory_nbytes is not None:
+        return NEVER
+    if (of_items := libraries_in(begun.items)) is None:
         return NEVER
     if values.has_ambient_code(begun.namespace):
         return NEVER
-    return stays(begun.prepared.tree, header.target, header.bound, where.shell.user_ns)
+    found = stays(begun.prepared.tree, header.target, header.bound, where.shell.user_ns)
+    return msgspec.structs.replace(found, modules=found.modules | of_items)
 
 
 def _mark(begun: Begun, told: Job) -> object:
@@ -147,9 +153,12 @@ def again_of(where: Where, begun: Begun) -> Again:
     return Again(prepared.header.options.again, effect)
 
 
-def _executor(where: Where, job: int | None) -> Executor:
+def _executor(where: Where, job: int | None, found: Stays) -> Executor:
+    """Its processes are born with the libraries that the body reaches; where that is not known, with all that the
+    session has used."""
+    used = where.durable.modules_used()
     try:
-        return where.connect(job)
+        return where.connect(job, [name for name in used if found.why or name in found.modules])
     except OSError as e:
         raise NoWorker(f"the process that starts tasks cannot be reached ({e.strerror or e})") from e
 
@@ -178,6 +187,7 @@ def _job(where: Where, begun: Begun, moment: str, found: Stays) -> Job:
         most_items=1 if found.why else handover.MOST_ITEMS,
         met=tuple(sorted(found.met)),
         shared=tuple(sorted(found.shared)),
+        modules=tuple(sorted(found.modules)),
     )
 
 

@@ -52,11 +52,8 @@ def load(job: int) -> Loaded:
         BaseException: what each of them would raise.
     """
     told = Job.from_bytes(unpack(job).head)
-    if "numpy" in told.seeds:  # its threads end at a fork by themselves
-        importlib.import_module("numpy.random")
-    threads = _threads()
     loaded = loaded_for(told, {})
-    if _threads() > threads:
+    if _threads() > 1 and _threads_after_a_fork() > 1:
         raise NotToBeForked
     loaded.session.settle()
     return loaded
@@ -68,6 +65,15 @@ class NotToBeForked(LambdaKernelError):
 
 def _threads() -> int:
     return len(os.listdir("/proc/self/task"))
+
+
+def _threads_after_a_fork() -> int:
+    """Without those that see to forks themselves: OpenBLAS, of which numpy and scipy have one each, ends its own."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return _threads()
 
 
 # -- in a process that is to work itself
@@ -84,6 +90,7 @@ def loaded_for(job: Job, cells: dict[str, str]) -> Loaded:
     tree = ast.parse(job.body, job.filename)
     live = _main_module().__dict__
     sys.path[:] = job.import_path
+    _import(job)
     session = TaskSession(job.store, job.session, live, job.moment)
     _refuse_stale(session, job)
     add_sources(session, cells)
@@ -106,6 +113,7 @@ def loaded_anew(job: Job, before: Loaded) -> Loaded:
     """The same for a later job, in a process that has loaded for one `before` and is clean."""
     tree = ast.parse(job.body, job.filename)
     sys.path[:] = job.import_path
+    _import(job)
     before.session.start_over()
     _refuse_stale(before.session, job)
     before.session.prepare(tree)
@@ -117,6 +125,13 @@ def _function(job: Job, tree: ast.Module, live: Mapping[str, Any]) -> Function |
     if job.most_items == 1:  # nobody knows that the body cannot tell
         return None
     return as_function(tree, job.filename, live.keys() | set(job.bound), job.shared)
+
+
+def _import(job: Job) -> None:
+    """What items bring is there before the first of them. Whoever uses a module that cannot be imported says so."""
+    for module in job.modules:
+        with suppress(Exception):
+            importlib.import_module(module)
 
 
 def _load_generator(job: Job) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from lambdakernel.parallel import traceless
+from lambdakernel.parallel import libraries, traceless
 from lambdakernel.parallel.effects import MOST_CODES, MOST_VALUES
 from lambdakernel.parallel.known import (
     ATOMS,
@@ -37,6 +37,7 @@ from lambdakernel.parallel.known import (
     is_exception,
     is_instance,
     module_of_python,
+    parts_of,
 )
 from lambdakernel.parallel.met import is_of_names, met_by
 from lambdakernel.parallel.reading import Reading, Use
@@ -56,6 +57,8 @@ class Stays(msgspec.Struct, frozen=True):
     met: frozenset[str] = frozenset()
     shared: frozenset[str] = frozenset()
     """Those of the notebook's functions."""
+    modules: frozenset[str] = frozenset()
+    """Libraries that it uses."""
 
 
 NEVER = Stays("nobody has looked")
@@ -75,12 +78,13 @@ def stays(tree: ast.Module, target: str, bound: Iterable[str], live: Mapping[str
         read = Reading(code)
         walk = _Walk(live, names | frozenset(read.stored()))
         walk.code(read)
+        walk.end()
     except _Unknown as e:
         return Stays(str(e))
     except Exception as e:  # nested too deeply, no Python, or a value whose own code raises when it is looked at
         return Stays(f"it cannot be looked at: {type(e).__name__}")
     shared = frozenset(walk.met)
-    return Stays("", shared | (met_by(tree) - names), shared)
+    return Stays("", shared | (met_by(tree) - names), shared, frozenset(walk.modules))
 
 
 class _Walk:
@@ -88,6 +92,10 @@ class _Walk:
 
     def __init__(self, live: Mapping[str, Any], own: frozenset[str]) -> None:
         self.met: set[str] = set()
+        self.modules: set[str] = set()
+        """Those that do not come with Python."""
+        self._runs_text = ""
+        """Where it asks something for what a table would run as code."""
         self._live = live
         self._own = own
         """Names that the body binds: what comes out of known things is known."""
@@ -118,6 +126,8 @@ class _Walk:
             for name in use.attributes:
                 if not traceless.is_attribute(name):
                     raise _Unknown(f"{where} uses .{name}")
+                if name == libraries.RUNS_TEXT:
+                    self._runs_text = where
             if use.name in imports:
                 imported = imports[use.name]
                 self._module(where, imported.module, [*imported.part, *use.attributes])
@@ -126,6 +136,13 @@ class _Walk:
         _refuse_modules_in_pairs(read, imports)
         for inner in read.inner:
             self.code(inner, imports)
+
+    def end(self) -> None:
+        """Raises:
+        _Unknown: see `code`.
+        """
+        if self._runs_text and "pandas" in sys.modules:
+            raise _Unknown(f"{self._runs_text} uses .{libraries.RUNS_TEXT}")
 
     def _global(self, use: Use) -> None:
         where, value = f"line {use.line}", self._live.get(use.name, _MISSING)
@@ -150,6 +167,8 @@ class _Walk:
             module = module_of_python(name)
             if module is None:
                 raise _Unknown(f"{where} uses {said}, which is not Python's own")
+            if traceless.is_of_library(name):
+                self.modules.add(name)
             value = getattr(module, attribute, None)
             if not isinstance(value, types.ModuleType):
                 self._of_library(value, attributes[n + 1 :], f"{where}: {said}.{attribute}")
@@ -164,7 +183,8 @@ class _Walk:
         """A value of a module, of which more is asked: it is everybody's, and must not change."""
         if value is sys.stdout or value is sys.stderr:
             return
-        self.value(value, where)
+        if not libraries.defines(type(value)):  # an object of theirs is everybody's, and is what it is
+            self.value(value, where)
         for attribute in (None, *attributes):
             value = value if attribute is None else getattr(value, attribute, None)
             if can_change(value):
@@ -192,8 +212,13 @@ class _Walk:
         elif kind is functools.partial:
             self._all([value.func, *value.args, *value.keywords.values()], where)
         elif isinstance(value, type):
-            if not (traceless.allows(value.__module__, value.__qualname__) or is_built_in(value)):
+            if libraries.is_one(str(value.__module__)):
+                self._shown(value, value.__qualname__, where)
+            elif not (traceless.allows(value.__module__, value.__qualname__) or is_built_in(value)):
                 raise _Unknown(f"{where} is {value.__module__}.{value.__qualname__}")
+        elif (parts := parts_of(value)) is not None:
+            self.modules.add(libraries.home(kind.__module__))
+            self._all(parts, where)
         elif not (is_callable(value) or is_array(value) or is_instance(kind)):
             raise _Unknown(f"{where} is of {kind.__module__}.{kind.__qualname__}")
 
@@ -205,10 +230,20 @@ class _Walk:
             for value in list(values):
                 self.value(value, where)
 
+    def _shown(self, value: Any, name: str, where: str) -> None:
+        """A function or a class of a library."""
+        home = libraries.shows(value, name)
+        if not home or not traceless.allows(home, name):
+            raise _Unknown(f"{where} is {value.__module__}.{name}")
+        self.modules.add(home)
+
     def _function(self, function: types.FunctionType, where: str) -> None:
         if function.__globals__ is not self._live:
             # of its globals, and not what `functools.wraps` has said of it
             home, name = str(function.__globals__.get("__name__")), function.__code__.co_name
+            if libraries.is_one(home):
+                self._shown(function, function.__name__, where)
+                return
             if home.startswith("numpy."):
                 home, name = str(function.__module__), function.__name__
             if not traceless.allows(home, name):
@@ -239,7 +274,7 @@ def _refuse_instructions(read: Reading) -> None:
     refused = _REFUSED | {"PUSH_EXC_INFO"} if code.co_flags & inspect.CO_GENERATOR else _REFUSED
     for instruction in read.instructions:
         name = "IMPORT_STAR" if "IMPORT_STAR" in instruction.argrepr else instruction.opname
-        if name in refused:
+        if name in refused and not (name == "STORE_ATTR" and instruction.argval in libraries.SET):
             line = (instruction.positions and instruction.positions.lineno) or code.co_firstlineno
             raise _Unknown(f"line {line}: {name}")
 

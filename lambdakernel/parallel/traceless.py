@@ -1,6 +1,6 @@
 """What is known to leave nothing behind in its process, and to see nothing there that another process would not show.
 
-Names of modules, what of them, built-in functions and attributes: what is not here is not known.
+Names of modules, what of them, built-in functions and attributes: what is not here, or in `libraries`, is not known.
 
 They are narrower than `harmless`, which is about the world outside: a number of a process, a setting of a library, or a
 cache that shows, is seen by the next who runs there.
@@ -8,9 +8,9 @@ cache that shows, is seen by the next who runs there.
 
 from __future__ import annotations
 
-from lambdakernel.parallel import harmless
+from lambdakernel.parallel import harmless, libraries
 
-_ANY = frozenset({"*"})
+_ANY = libraries.ANY
 _NUMPY = frozenset({"numpy", "numpy.linalg", "numpy.fft", "numpy.random"})
 _PARTS: dict[str, frozenset[str]] = {
     **dict.fromkeys(
@@ -19,6 +19,7 @@ _PARTS: dict[str, frozenset[str]] = {
         _ANY,
     ),
     **dict.fromkeys(_NUMPY, _ANY),
+    **libraries.PARTS,
     "array": frozenset({"array"}),
     "collections": frozenset("Counter OrderedDict defaultdict deque ChainMap abc".split()),
     "contextlib": frozenset({"suppress", "nullcontext"}),
@@ -78,7 +79,7 @@ _FRAMES = ("gi_", "cr_", "ag_", "tb_", "f_", "co_", "cache_", "__")
 
 def allows(module: str, name: str) -> bool:
     """Whether `name` of that module is known; `_io` is the C part of `io`."""
-    home = _HOMES.get(module, module.removeprefix("_"))
+    home = libraries.home(module) if libraries.is_one(module) else _HOMES.get(module, module.removeprefix("_"))
     parts = _PARTS.get(home, frozenset())
     return (parts is _ANY or name in parts) and not name.startswith("_") and is_attribute(name)
 
@@ -88,10 +89,12 @@ def is_module(name: str) -> bool:
     return name in _PARTS
 
 
-def is_numpy(name: str) -> bool:
-    return name in _NUMPY
+def is_of_library(name: str) -> bool:
+    """Whether it is a module that does not come with Python."""
+    return name in _NUMPY or name in libraries.PARTS
 
 
 def is_attribute(name: str) -> bool:
     """Whether an attribute of that name may be asked of what known things give."""
-    return name not in _DENIED and not name.startswith(_FRAMES) and harmless.is_name(name)
+    is_known = name not in _DENIED and not name.startswith(_FRAMES) and not libraries.is_denied(name)
+    return is_known and harmless.is_name(name)

@@ -36,7 +36,7 @@ from lambdakernel.state import (
     Namespace,
     default_ambient,
 )
-from lambdakernel.worker import history
+from lambdakernel.worker import history, preload
 from lambdakernel.worker.ambient import AutoReload, LoadedExtensions
 from lambdakernel.worker.customs import customs_of, fixtures_of
 from lambdakernel.worker.last_error import LastError
@@ -211,15 +211,19 @@ class Durable:
             self._kernel.link.say("resident", names=names[:20])
         if len(sys.modules) != self._modules:
             self._modules = len(sys.modules)
-            wanted = [m for m in self._settings.preload if m in sys.modules and m not in self._told]
+            wanted = [name for name in self.modules_used() if name not in self._told]
             if wanted:
                 self._told.update(wanted)
                 self._kernel.link.say("modules", names=wanted)
 
+    def modules_used(self) -> list[str]:
+        """What other processes had better be born with."""
+        return preload.used(self._settings.preload)
+
     @property
     def modules_named(self) -> int:
-        """How many modules the front was told of, so that the next processes are born with them."""
-        return len(self._told)
+        """How many modules of `preload` the front was told of, so that the next processes are born with them."""
+        return len(self._told.intersection(self._settings.preload))
 
     def residents(self) -> list[Any]:
         return [] if self.namespace is None else list(self.namespace.residents())

@@ -218,6 +218,11 @@ def _hear(z: Zygote, poller: select.poll, fd: int) -> Order | None:
     if message["op"] == "end":
         z.keep_directory = True
         return None
+    if message["op"] == "warm" and message["now"]:
+        for name in message["modules"]:
+            if name not in z.tried:
+                _warm(z, name)
+        return None
     if message["op"] == "warm":
         z.wanted += [m for m in message["modules"] if m not in z.tried and m not in z.wanted]
         return None
@@ -345,6 +350,7 @@ def _warm(z: Zygote, name: str) -> None:
             importlib.import_module(name)
     except Exception:  # the session's own import will show the error, in the cell where it belongs
         return
+    z.wanted = [other for other in z.wanted if other not in sys.modules]  # it brings parts of itself, and others
     gc.collect()
     gc.freeze()
 

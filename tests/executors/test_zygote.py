@@ -211,6 +211,18 @@ def test_a_wanted_module_is_there_in_later_workers_and_a_local_one_is_not(spawn:
     assert "no_such_module" not in modules
 
 
+def test_a_module_that_is_wanted_now_is_there_in_the_next_worker(spawn: Spawn, directory: str) -> None:
+    """Which waits for it; whoever asks, and all later ones have it, too."""
+    executor = spawn()
+    assert "msgspec" not in facts(executor, "a")["modules"]
+    asker = connect(directory)
+    asker.warm(("no_such_module", "tests.kernels", "msgspec"), now=True)
+    assert "msgspec" in facts(asker, "b")["modules"]
+    later = facts(executor, "c")["modules"]
+    assert "msgspec" in later and "tests.kernels" not in later
+    asker.close(1.0)
+
+
 # -- owners
 
 

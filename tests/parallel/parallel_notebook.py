@@ -20,7 +20,9 @@ from traitlets.config import Config
 import kvs
 from lambdakernel.magics.jobs import JobMagics
 from lambdakernel.magics.parallel import ParallelMagics
+from lambdakernel.settings import Settings
 from lambdakernel.state import Cell, Namespace
+from lambdakernel.worker import preload
 
 
 def wait_for(is_so, seconds: float) -> None:
@@ -52,6 +54,7 @@ class Session:
         self.namespace.attach()
         self.pins: set[object] = set()
         self.modules_named = 0
+        self.modules_used = lambda: preload.used(Settings().preload)
         self.at_cells: list[Callable[[], None]] = []
 
     def ready(self) -> Namespace:

@@ -21,6 +21,15 @@ ITEMS = 6
 PLACES = re.compile(r"(?i:0x[0-9a-f]+)|In\[\d+\]|ipython-input-\d+-")
 """Where things are, and the numbers of cells: these differ with each run."""
 NUMPY = "import numpy as np"
+PANDAS = (
+    "import numpy as np, pandas as pd\n"
+    "T = pd.DataFrame({'a': np.arange(9.0), 'k': np.arange(9) % 3, 't': list('abcabcabc')})\n"
+)
+SKLEARN = (
+    "import numpy as np\nfrom sklearn.linear_model import Ridge\n"
+    "from sklearn.ensemble import RandomForestRegressor as F\n"
+    "X = np.arange(40.0).reshape(20, 2) % 7; y = X[:, 0] * 2 - 1\n"
+)
 WAITING = ("lk-idle", "lk-template")
 
 
@@ -50,6 +59,12 @@ def outcome(notebook, setup: str, header: str, body: str, names: str, times: int
     return tuple(PLACES.sub("", text) for text in (*found, repr(state)))
 
 
+def _skip_without(setup: str) -> None:
+    for name in ("pandas", "sklearn", "scipy", "matplotlib"):
+        if name in setup:
+            pytest.importorskip(name)
+
+
 ONCE_MORE = {
     "nothing but the item": ("", "i * i"),
     "a function of the notebook": ("def g(n): return n + 1\ndef f(n): return sum(g(k) for k in range(n))", "f(i)"),
@@ -77,11 +92,29 @@ ONCE_MORE = {
     "a list that is turned and turned again": ("data = [1, 2]", "data.reverse()\nv = data[:]\ndata.reverse()\nv"),
     "a number that a function counts up": ("n = 0\ndef f():\n    global n\n    n += 1\n    return n", "f()"),
     "a last value that is nothing": ("def f(n): print(n)", "f(i)"),
+    "a table that is read": (
+        f"{PANDAS}data = T",
+        "float(data[data.k == i % 3].a.sum() + data.groupby('k').a.max()[0])",
+    ),
+    "a table that is made": (
+        PANDAS,
+        "d = pd.DataFrame({'a': [i, 2]})\nd.columns = ['b']\nd['c'] = 1\nd.sum().tolist()",
+    ),
+    "a column of texts": (f"{PANDAS}data = T.t", "data.str.upper().value_counts().to_dict()"),
+    "seeded rows of a table": (f"{PANDAS}np.random.seed(3)", "T.sample(2).index.tolist()"),
+    "a model that is fitted": (SKLEARN, "model = Ridge(i + 1).fit(X, y)\nround(model.score(X, y), 6)"),
+    "a model that is read": (f"{SKLEARN}data = Ridge().fit(X, y)", "round(float(data.predict(X[i : i + 1])[0]), 6)"),
+    "a forest without a seed": (f"{SKLEARN}np.random.seed(3)", "round(F(2).fit(X, y).score(X, y), 6)"),
+    "parts of scipy that come late": (
+        "import scipy",
+        "import scipy.optimize\nround(float(scipy.optimize.brentq(lambda v: v - i, -1, 99)), 6)",
+    ),
 }
 
 
 @pytest.mark.parametrize(("setup", "body"), ONCE_MORE.values(), ids=ONCE_MORE.keys())
 def test_a_process_takes_further_items_and_nobody_can_tell(notebook, births, monkeypatch, setup, body):
+    _skip_without(setup)
     names = "model, r" if "model" in body else "" if body == "f(i)" and "print" in setup else "r"
     with monkeypatch.context() as patch:
         patch.setattr(handover, "MOST_ITEMS", 1)
@@ -167,6 +200,21 @@ OF_ITS_OWN = {
     ),
     "an array of the notebook": (f"{NUMPY}\ndata = np.zeros(3)", "v = float(data[0])\ndata[0] = i + 1\nv"),
     "an array by a view": (f"{NUMPY}\ndata = np.zeros(3)", "x = data[1:]\nx[0] = i + 1\nfloat(data[1])"),
+    "a table of the notebook": (f"{PANDAS}data = T", "v = float(data.a[0])\ndata.loc[0, 'a'] = i + 1\nv"),
+    "a table by a column": (f"{PANDAS}data = T", "v = list(data)\ndata.insert(0, 'x' + str(i), 1)\nv"),
+    "names of columns": (f"{PANDAS}data = T", "v = list(data)\ndata.columns = [i, 1, 2]\nv"),
+    "a setting of pandas": (PANDAS, "v = pd.get_option('display.width')\npd.set_option('display.width', 50 + i)\nv"),
+    "warnings of pandas": (PANDAS, "pd.to_datetime(pd.Series(['x', 'y']), errors='coerce').isna().tolist()"),
+    "a plot": (PANDAS, "import matplotlib.pyplot as plt\nn = len(plt.get_fignums())\nT.plot()\nn"),
+    "a model of the notebook": (
+        f"{SKLEARN}data = Ridge()",
+        "v = hasattr(data, 'coef_')\ndata.fit(X, y)\nv",
+    ),
+    "a setting of a model": (f"{SKLEARN}data = Ridge()", "v = data.get_params()['alpha']\ndata.set_params(alpha=i)\nv"),
+    "warnings of a model": (
+        f"{SKLEARN}from sklearn.linear_model import Lasso",
+        "round(float(Lasso(1e-9, max_iter=1, tol=0).fit(X, y).coef_[0]), 6)",
+    ),
     "an iterator of the notebook": ("data = iter(range(100))", "next(data)"),
     "a generator of numbers": (f"{NUMPY}\ndata = np.random.default_rng(0)", "data.random()"),
     "leaving": ("", "import sys\nif i == 3: sys.exit(2)\ni"),
@@ -200,6 +248,7 @@ OF_ITS_OWN = {
 
 @pytest.mark.parametrize(("setup", "body"), OF_ITS_OWN.values(), ids=OF_ITS_OWN.keys())
 def test_what_may_be_seen_by_the_next_item_has_a_process_of_its_own(notebook, births, monkeypatch, setup, body):
+    _skip_without(setup)
     header = f"--workers 2 --keep-going for i in range({ITEMS})"
     monkeypatch.setattr(cell, "refuse_lost_updates", lambda *_: None)  # else some would not run at all
     with monkeypatch.context() as patch:
@@ -365,8 +414,8 @@ def kernel(tmp_path_factory):
     ("setup", "body", "is_few"),
     [
         ("import time", "time.sleep(0.1)\ni", True),
-        ("import matplotlib.pyplot as plt, numpy as np, pandas", "time.sleep(0.1)\nfloat(np.sqrt(i))", True),
-        ("import os", "time.sleep(0.1)\nos.getpid() and i", False),
+        ("import time, matplotlib.pyplot as plt, numpy as np, pandas", "time.sleep(0.1)\nfloat(np.sqrt(i))", True),
+        ("import time, os", "time.sleep(0.1)\nos.getpid() and i", False),
     ],
 )
 def test_the_processes_of_a_fan_out_in_a_kernel(kernel, setup, body, is_few):

@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from lambdakernel.parallel.known import are_passive, is_passive
+from lambdakernel.parallel.known import libraries_in
 from lambdakernel.parallel.stays import MOST_LOOKED, stays
 
 AWAITS = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -89,6 +89,103 @@ def test_numpy_is_known():
         assert says in found(body, setup).why
     assert "numpy.ndarray" in found("o", f"{setup}\no = np.array([[], None], dtype=object)").why
     assert "Generator" in found("r.random()", f"{setup}\nr = np.random.default_rng(0)").why
+
+
+PANDAS = "import pandas as pd\ndf = pd.DataFrame({'a': [1.0, 2.0], 'k': ['x', 'y']})\n"
+SKLEARN = """
+import numpy as np, sklearn
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+import sklearn.linear_model as lm, sklearn.datasets
+X, y = sklearn.datasets.load_iris(return_X_y=True)
+fitted = RandomForestClassifier(3).fit(X, y)
+data = sklearn.datasets.load_iris()
+"""
+SCIPY = (
+    "import numpy as np, scipy.stats, scipy.spatial\nfrom scipy import optimize\ntree = scipy.spatial.KDTree(np.eye(3))"
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "setup", "modules"),
+    [
+        ("df[df.a > i].a.sum() + df.groupby('k').a.mean().iloc[0]", PANDAS, {"pandas"}),
+        ("d = df.assign(b=i)\nd.columns = list('xyz')\nd['w'] = 1\npd.concat([d, d]).merge(d)", PANDAS, {"pandas"}),
+        ("pd.Timestamp('2020-01-01') + pd.offsets.Day(i) + t[0]", f"{PANDAS}t = [pd.Timedelta(days=1)]", {"pandas"}),
+        ("s.str.upper()", f"{PANDAS}s = pd.Series(['a', None, 3], dtype=object, name='n')", {"pandas"}),
+        ("c.cat.codes", f"{PANDAS}c = pd.Series(['a', 'b'], dtype='category')", {"pandas"}),
+        ("m.loc[1]", f"{PANDAS}m = df.set_index(['a', 'k'])", {"pandas"}),
+        ("f(i)", f"{PANDAS}def f(n): return pd.to_datetime('2020-01-01').year + len(df) + n", {"pandas"}),
+        (
+            "cross_val_score(RandomForestClassifier(max_depth=i), X, y).mean()",
+            SKLEARN,
+            {"sklearn.ensemble", "sklearn.model_selection"},
+        ),
+        ("make_pipeline(StandardScaler(), lm.Ridge(i)).fit(X, y).score(X, y)", SKLEARN, {"sklearn.pipeline"}),
+        ("sklearn.clone(fitted).set_params(max_depth=i), sklearn.linear_model.Lasso(i)", SKLEARN, {"sklearn.ensemble"}),
+        ("fitted.predict(data.data)[i]", SKLEARN, {"sklearn.ensemble", "sklearn.utils"}),
+        ("scipy.stats.norm(0, 1).cdf(i) + scipy.stats.norm.rvs()", SCIPY, {"scipy.stats"}),
+        ("optimize.minimize(lambda x: (x - i) ** 2, 0.0).x[0]", SCIPY, {"scipy.optimize"}),
+        ("tree.query([0, 0, i])[0]", f"{SCIPY}\nimport sys\nsys.modules.pop('pandas', None)", {"scipy.spatial"}),
+    ],
+)
+def test_libraries_that_leave_no_trace(monkeypatch, body, setup, modules):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("pandas")
+    monkeypatch.setitem(sys.modules, "pandas", sys.modules["pandas"])  # back afterwards
+    result = found(body, setup)
+    assert result.why == "" and modules <= result.modules
+
+
+@pytest.mark.parametrize(
+    ("body", "setup", "says"),
+    [
+        ("pd.set_option('display.width', i)", PANDAS, ".set_option"),
+        ("pd.options.display.width", PANDAS, ".options"),
+        ("df.to_csv('x')", PANDAS, ".to_csv"),
+        ("df.plot()", PANDAS, ".plot"),
+        ("df.query('a > 1')", PANDAS, ".query"),
+        ("d = df\nd.eval('a + 1')", PANDAS, ".eval"),
+        ("df.attrs['n'] = i", PANDAS, ".attrs"),
+        ("df.name = i", PANDAS, "STORE_ATTR"),
+        ("pd.api.extensions.register_dataframe_accessor", PANDAS, ".register_dataframe_accessor"),
+        ("pd.api.extensions.no_default", PANDAS, "pandas.api.extensions"),
+        ("pd.core.frame", PANDAS, ".core"),
+        ("pd.plotting.scatter_matrix(df)", PANDAS, "pandas.plotting"),
+        ("o.a", f"{PANDAS}class P: pass\no = pd.DataFrame({{'a': [P()]}})", "is of __main__.P"),
+        ("o.a", f"{PANDAS}o = pd.DataFrame([1.0], index=pd.Index([open], dtype=object))", "is of builtins"),
+        ("o", f"{PANDAS}class P: pass\no = pd.Series(pd.Categorical([P()]))", "is of __main__.P"),
+        ("o", f"{PANDAS}class P: pass\no = df.copy(); o.attrs['p'] = P()", "is of __main__.P"),
+        ("o", f"{PANDAS}class T(pd.DataFrame): pass\no = T(df)", "is of __main__.T"),
+        ("o", f"{PANDAS}class T(pd.DataFrame): pass\nT.__module__ = 'pandas'\no = T(df)", "is of pandas.T"),
+        ("DataFrame(i)", f"{PANDAS}class DataFrame: pass\nDataFrame.__module__ = 'pandas'", "is pandas.DataFrame"),
+        ("df.apply(f)", f"{PANDAS}import os\ndef f(x): return os.getpid()", "os.getpid"),
+        ("sklearn.set_config(display='text')", SKLEARN, ".set_config"),
+        ("sklearn.datasets.fetch_openml('x')", SKLEARN, ".fetch_openml"),
+        ("sklearn.utils.Bunch()", SKLEARN, "sklearn.utils"),
+        ("sklearn.metrics.ConfusionMatrixDisplay", SKLEARN, ".ConfusionMatrixDisplay"),
+        ("model", f"{SKLEARN}model = RandomForestClassifier(random_state=np.random.RandomState(1))", "RandomState"),
+        ("t", f"{SKLEARN}import os, sklearn.preprocessing as p\nt = p.FunctionTransformer(os.getpid)", "is of"),
+        ("sklearn.x = 1", SKLEARN, "STORE_ATTR"),
+        ("scipy.io.loadmat('x')", f"import scipy.io\n{SCIPY}", "scipy.io"),
+    ],
+)  # fmt: skip
+def test_what_of_libraries_may_leave_a_trace(body, setup, says):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("pandas")
+    why = found(body, setup).why
+    assert why and says in why
+
+
+def test_items_of_libraries():
+    pd, linear_model = pytest.importorskip("pandas"), pytest.importorskip("sklearn.linear_model")
+    frame, model = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}), linear_model.Ridge(2.0)
+    assert libraries_in([frame, ("x", frame.a), {"i": frame.index}]) == {"pandas"}
+    assert libraries_in([model, 3]) == {"sklearn.linear_model"}
+    assert libraries_in([pd.DataFrame({"a": [test_items_of_libraries]})]) is None
+    assert libraries_in([linear_model.Ridge(test_items_of_libraries)]) is None
 
 
 @pytest.mark.parametrize(
@@ -211,12 +308,16 @@ def test_names_whose_value_of_the_notebook_the_body_may_meet(body, met):
     assert result.why == "" and result.met & {"x", "y", "z"} == met
 
 
+def is_passive(item):
+    return libraries_in([item]) is not None
+
+
 def test_items_that_reach_no_code():
     assert all(map(is_passive, [1, "a", None, (1, [2, {"a": {3}}]), range(3), b"x", [[]] * 9]))
     own = test_items_that_reach_no_code
     assert not any(map(is_passive, [print, [len], {"a": {1: own}}, object(), iter([]), [types]]))
     assert not is_passive([[0]] * 300_000)
-    assert are_passive(range(1_000_000)) and are_passive([1, [2]]) and not are_passive([1, [own]])
+    assert libraries_in(range(1_000_000)) == libraries_in([1, [2]]) == frozenset() and libraries_in([1, [own]]) is None
 
 
 ODD = {

@@ -19,6 +19,7 @@ class Loaded:
         with open({log!r}, "a") as log: log.write(f"{{os.getpid()}}\\n")
         if how == "raise": raise OSError("no such luck")
         if how == "exit": os._exit(3)
+        if how == "blas": import scipy.linalg
         if how == "thread": threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
         self.__dict__.update(state)
 x = Loaded()
@@ -63,6 +64,16 @@ def test_a_thread_that_loading_starts_is_not_forked(kernel: Kernel, loading: tup
     result = kernel.run("%%parallel for i in range(3) -> values\nthreading.active_count() + x.v + i")
     assert result.status == "ok", result.shown
     assert kernel.value("values") == [12, 13, 14]
+
+
+def test_threads_that_see_to_forks_themselves_are_forked(kernel: Kernel, loading: tuple[Path, Path]) -> None:
+    """Those of scipy's OpenBLAS, which its import starts."""
+    pytest.importorskip("scipy")
+    loading[0].write_text("blas")
+    result = kernel.run("%%parallel for i in range(3) -> values\nx.v + i")
+    assert result.status == "ok", result.shown
+    assert kernel.value("values") == [10, 11, 12]
+    assert len(set(loading[1].read_text().split())) == 1
 
 
 def test_what_only_an_item_reaches_is_loaded_by_its_task(kernel: Kernel) -> None:
