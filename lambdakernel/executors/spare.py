@@ -4,14 +4,15 @@
 - A spare, where none could be kept: a fork server without a job. Half of what a fork server takes until its first task
   does not depend on that: two forks, and what Python and the store do a first time in a process.
 
-There is one of the two at most. It is given up when it has waited for `KEEP_S`, and when the session has come to use
-modules that it was not born with, or other things have changed that it cannot join (`mark`).
+There is one of the two at most. It is given up when it has waited for `KEEP_S`, and when it lacks what is needed: a
+spare, any module that the session has come to use; processes, one that the next fan-out uses, or what else they cannot
+join (`mark`).
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -43,11 +44,13 @@ P = TypeVar("P", bound=Process)
 
 
 class Kept(NamedTuple, Generic[P]):
-    """Processes of a fan-out that is over, and the executor that has started them. `mark`: what they are fit for."""
+    """Processes of a fan-out that is over, and the executor that has started them. `mark`: what they are fit for;
+    `modules`: those of libraries that they have."""
 
     executor: Executor
     processes: tuple[P, ...]
     mark: object
+    modules: frozenset[str]
 
     def close(self) -> None:
         for process in self.processes:
@@ -126,20 +129,20 @@ class Spares(Generic[P]):
             spare.close()
         return fork_server(zygote, self._params, job)
 
-    def kept(self, mark: object) -> Kept[P] | None:
-        """What was kept, if it is fit for a fan-out of that mark; whoever takes it ends it, or has it kept again."""
-        self._give_up_outdated()
+    def kept(self, mark: object, modules: Set[str]) -> Kept[P] | None:
+        """What was kept, if it is fit for a fan-out of that mark, which uses these modules. Whoever takes it ends it,
+        or has it kept again."""
         kept = self._take(Kept)
         if not isinstance(kept, Kept):
             return None
-        if kept.mark == mark:
+        if kept.mark == mark and modules <= kept.modules:
             return kept.alive()
         kept.close()
         return None
 
-    def keep(self, executor: Executor, processes: tuple[P, ...], mark: object) -> None:
-        """Have these for the next fan-out, in place of what waits. `mark` is of theirs."""
-        self._wait(Kept(executor, processes, mark))
+    def keep(self, executor: Executor, processes: tuple[P, ...], mark: object, modules: frozenset[str]) -> None:
+        """Have these for the next fan-out, in place of what waits. `mark` is of theirs, and `modules` they have."""
+        self._wait(Kept(executor, processes, mark, modules))
 
     def get_ready(self) -> None:
         """Have a spare for the next job, if nothing waits. Returns at once; that there is none is found out by who
@@ -174,7 +177,7 @@ class Spares(Generic[P]):
     def _give_up_outdated(self) -> None:
         with self._lock:
             what = self._waiting if self._born_with != self._modules() else None
-        if what is not None:
+        if isinstance(what, _Spare):
             self._give_up(what)
 
     def _give_up(self, what: _Spare | Kept[P]) -> None:

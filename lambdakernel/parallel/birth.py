@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from IPython.core.interactiveshell import InteractiveShell
 
+from lambdakernel.parallel.classes import are_as_before, defined_in
 from lambdakernel.parallel.known import shows_nowhere
 from lambdakernel.parallel.values import is_plain
 
@@ -39,6 +40,8 @@ class Birth(NamedTuple):
     peak_nbytes: int
     warned: list[object]
     """What was warned of since."""
+    classes: dict[type, dict[str, Any]]
+    """Those of the notebook, each with what it has."""
 
     @classmethod
     def of(cls, live: dict[str, Any], but: Set[int]) -> Birth:
@@ -48,7 +51,8 @@ class Birth(NamedTuple):
             OSError: the system does not say (its directory is gone).
             AttributeError: this Python does not tell of warnings.
         """
-        return cls(dict(live), _facts(but), len(sys.modules), peak_nbytes(), _warnings_from_now())
+        warned = _warnings_from_now()
+        return cls(dict(live), _facts(but), len(sys.modules), peak_nbytes(), warned, defined_in(live))
 
     def again(self, live: dict[str, Any], but: Set[int]) -> Birth:
         """Of the same process, now: it was as at its birth, and has loaded more since. This one is over.
@@ -57,7 +61,7 @@ class Birth(NamedTuple):
             OSError: as `of`.
         """
         self.live.clear()  # a value that nobody else holds any more ends now, and so does the file it is mapped from
-        return Birth(dict(live), _facts(but), len(sys.modules), peak_nbytes(), self.warned)
+        return Birth(dict(live), _facts(but), len(sys.modules), peak_nbytes(), self.warned, defined_in(live))
 
     def is_as_now(self, live: dict[str, Any], met: Set[str], but: Set[int]) -> bool:
         """Whether the process is what it was, once `live` is: that is made so. `met` are names by which the body may
@@ -72,6 +76,7 @@ class Birth(NamedTuple):
             and not self.warned
             and len(sys.modules) >= self.modules
             and all(map(shows_nowhere, self._new_modules()))
+            and are_as_before(self.classes)
             and self._restore(live, met)
         )
 

@@ -31,6 +31,7 @@ _INSTANCES = frozenset(
         ("fractions", "Fraction"),
         ("re", "Pattern"),
         ("array", "array"),
+        ("dataclasses", "_HAS_DEFAULT_FACTORY_CLASS"),
         ("re", "RegexFlag"),
         ("sys", "float_info"),
         ("sys", "version_info"),
@@ -55,7 +56,10 @@ def _is_passive(value: Any, modules: set[str]) -> bool:
     while queue:
         one = queue.pop()
         kind = type(one)
-        if kind in ATOMS or is_array(one):
+        if kind in ATOMS:
+            continue
+        if is_array(one):
+            modules.add("numpy")
             continue
         if kind in (list, tuple, set, frozenset, dict):
             parts = [*one, *one.values()] if kind is dict else one

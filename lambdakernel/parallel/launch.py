@@ -58,7 +58,9 @@ def fan_out(
     told = _job(where, begun, moment, found)
     mark = _mark(begun, told)
     loads = mark is not None or len(begun.items) == 1
-    kept = spares.kept(mark) if spares is not None and mark is not None else None
+    uses = set(_preloaded(where, found.modules))
+    kept = spares.kept(mark, uses) if spares is not None and mark is not None else None
+    has = found.modules | (kept.modules if kept is not None else frozenset(where.durable.modules_used()))
     job, fan = pack(told.to_bytes()), None
     try:
         with where.shares.one_more(usual) as share:
@@ -88,22 +90,22 @@ def fan_out(
         os.close(job)
         if fan is None and kept is not None:
             kept.close()
-        _keep(where, begun, fan, mark)
+        _keep(where, begun, fan, mark, has)
 
 
-def _keep(where: Where, begun: Begun, fan: FanOut | None, mark: object) -> None:
-    """Have what the next fan-out needs first."""
+def _keep(where: Where, begun: Begun, fan: FanOut | None, mark: object, has: frozenset[str]) -> None:
+    """Have what the next fan-out needs first. `has` are modules that the processes of this one have."""
     if where.spares is None:
         return
     if fan is not None and fan.kept:
-        where.spares.keep(fan.executor, fan.kept, mark)
+        where.spares.keep(fan.executor, fan.kept, mark, has)
     elif mark is not None:
-        _bear_idle(where, mark)
+        _bear_idle(where, mark, has)
     elif len(begun.items) > 1:
         where.spares.get_ready()
 
 
-def _bear_idle(where: Where, mark: object) -> None:
+def _bear_idle(where: Where, mark: object, has: frozenset[str]) -> None:
     """All processes have ended (after an interrupt, say): have others for the next fan-out. That there are none is
     found out by who needs them."""
     if where.spares is None:
@@ -111,11 +113,11 @@ def _bear_idle(where: Where, mark: object) -> None:
     params = {"store": where.store, "session": where.durable.session}
     count = min(where.default_workers or processors(), most_at_once(stays=True), MOST_KEPT)
     with suppress(OSError), ExitStack() as owned:
-        executor = where.connect(None, ())
+        executor = where.connect(None, _preloaded(where, has))
         owned.callback(executor.close, 0.0)
         processes = born_idle(executor, count, params, time.monotonic())
         owned.pop_all()
-        where.spares.keep(executor, processes, mark)
+        where.spares.keep(executor, processes, mark, has)
 
 
 def _stays(where: Where, begun: Begun) -> Stays:
@@ -156,11 +158,15 @@ def again_of(where: Where, begun: Begun) -> Again:
 def _executor(where: Where, job: int | None, found: Stays) -> Executor:
     """Its processes are born with the libraries that the body reaches; where that is not known, with all that the
     session has used."""
-    used = where.durable.modules_used()
     try:
-        return where.connect(job, [name for name in used if found.why or name in found.modules])
+        return where.connect(job, where.durable.modules_used() if found.why else _preloaded(where, found.modules))
     except OSError as e:
         raise NoWorker(f"the process that starts tasks cannot be reached ({e.strerror or e})") from e
+
+
+def _preloaded(where: Where, modules: frozenset[str]) -> list[str]:
+    """Those of them that processes are born with."""
+    return [name for name in where.durable.modules_used() if name in modules]
 
 
 def _job(where: Where, begun: Begun, moment: str, found: Stays) -> Job:

@@ -4,8 +4,9 @@ Theory of operation
 - Tasks run the same body. So a trace in the process matters only if this very body, or a function that it calls, can
   leave it and see it. The code of the body and of the notebook's functions is walked as Python will run it, and all
   that it names must be known to do neither (`traceless`). What is not known has a process for each item.
-- Nothing sets an attribute, defines a class, or holds a module as a value: so no module, class or function can change.
-  No generator has anything to do when it is thrown away. No variable of the notebook has a finalizer, or a cache.
+- Nothing defines a class, holds a module as a value, or sets an attribute, but for methods, which set those of their
+  instance: so no module, class or function can change unseen. No generator has anything to do when it is thrown away.
+  No variable of the notebook has a finalizer, or a cache.
 - A variable of the notebook that the body changes in place is an error of that task (`LostUpdate`), after which its
   process is not used again. That is not looked for in a name that the body binds itself: so the names are found out
   whose value of the notebook could be met by the body, or by a function of the notebook, all the same.
@@ -24,7 +25,7 @@ from typing import Any
 
 import msgspec
 
-from lambdakernel.parallel import libraries, traceless
+from lambdakernel.parallel import classes, libraries, traceless
 from lambdakernel.parallel.effects import MOST_CODES, MOST_VALUES
 from lambdakernel.parallel.known import (
     ATOMS,
@@ -105,7 +106,9 @@ class _Walk:
 
     # -- code
 
-    def code(self, read: Reading, outer: Mapping[str, Any] = types.MappingProxyType({})) -> None:
+    def code(
+        self, read: Reading, outer: Mapping[str, Any] = types.MappingProxyType({}), *, is_method: bool = False
+    ) -> None:
         """Raises:
         _Unknown: it may leave a trace, or see one.
         """
@@ -116,7 +119,7 @@ class _Walk:
         self._codes += 1
         if self._codes > MOST_CODES:
             raise _Unknown("it reaches more functions than are looked into")
-        _refuse_instructions(read)
+        _refuse_instructions(read, code.co_varnames[0] if is_method and code.co_argcount else "")
         for name in read.modules():
             if not traceless.is_module(name) or module_of_python(name) is None:
                 raise _Unknown(f"line {code.co_firstlineno} imports {name}")
@@ -167,8 +170,9 @@ class _Walk:
             module = module_of_python(name)
             if module is None:
                 raise _Unknown(f"{where} uses {said}, which is not Python's own")
-            if traceless.is_of_library(name):
+            if libraries.is_one(name):
                 self.modules.add(name)
+            self._uses(name)
             value = getattr(module, attribute, None)
             if not isinstance(value, types.ModuleType):
                 self._of_library(value, attributes[n + 1 :], f"{where}: {said}.{attribute}")
@@ -211,16 +215,28 @@ class _Walk:
             self._function(value, where)
         elif kind is functools.partial:
             self._all([value.func, *value.args, *value.keywords.values()], where)
+        elif kind is type and classes.is_of_notebook(value, self._live):
+            self._class(value, where)
         elif isinstance(value, type):
             if libraries.is_one(str(value.__module__)):
                 self._shown(value, value.__qualname__, where)
             elif not (traceless.allows(value.__module__, value.__qualname__) or is_built_in(value)):
                 raise _Unknown(f"{where} is {value.__module__}.{value.__qualname__}")
+            self._uses(value.__module__)
         elif (parts := parts_of(value)) is not None:
             self.modules.add(libraries.home(kind.__module__))
             self._all(parts, where)
+        elif classes.is_of_notebook(kind, self._live) and not is_exception(kind):
+            self._class(kind, where)
+            self._all([*classes.held_by(value)], where)
         elif not (is_callable(value) or is_array(value) or is_instance(kind)):
             raise _Unknown(f"{where} is of {kind.__module__}.{kind.__qualname__}")
+        else:
+            self._uses(kind.__module__)
+
+    def _uses(self, module: str) -> None:
+        if module.partition(".")[0] == "numpy":
+            self.modules.add("numpy")
 
     def _all(self, values: Any, where: str) -> None:
         self._values += len(values)
@@ -237,7 +253,27 @@ class _Walk:
             raise _Unknown(f"{where} is {value.__module__}.{name}")
         self.modules.add(home)
 
-    def _function(self, function: types.FunctionType, where: str) -> None:
+    def _class(self, kind: type, where: str) -> None:
+        """One of the notebook's, of which `self.value` holds the methods and all else that it has."""
+        self._seen[id(kind)] = kind
+        for base in kind.__mro__[1:-1]:
+            if classes.is_of_notebook(base, self._live):
+                self.value(base, where)
+            elif not is_exception(base):
+                raise _Unknown(f"{where} is a {base.__qualname__}")
+        for name, member in classes.members(kind):
+            if member is classes.UNKNOWN:
+                raise _Unknown(f"{where} has {name}")
+            if isinstance(member, classes.Method):
+                self._function(member.function, f"{where}.{name}", in_class=True, is_method=member.takes_self)
+            elif classes.can_change(member):
+                raise _Unknown(f"{where}.{name} can change")
+            else:
+                self.value(member, f"{where}.{name}")
+
+    def _function(
+        self, function: types.FunctionType, where: str, *, in_class: bool = False, is_method: bool = False
+    ) -> None:
         if function.__globals__ is not self._live:
             # of its globals, and not what `functools.wraps` has said of it
             home, name = str(function.__globals__.get("__name__")), function.__code__.co_name
@@ -248,33 +284,40 @@ class _Walk:
                 home, name = str(function.__module__), function.__name__
             if not traceless.allows(home, name):
                 raise _Unknown(f"{where} is {home}.{name}")
+            self._uses(home)
             return
         if function.__dict__:
             raise _Unknown(f"{where} has attributes")
-        self._all([*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()], where)
+        held = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
         for cell in function.__closure__ or ():
             try:
-                self.value(cell.cell_contents, where)
+                held.append(cell.cell_contents)
             except ValueError:  # it is empty yet
                 continue
+        if in_class and any(map(classes.can_change, held)):
+            raise _Unknown(f"{where} holds what can change")
+        self._all(held, where)
         if id(function.__code__) in self._seen:
             return
         read = Reading(function.__code__)
         self.met.update(use.name for use in read.all_uses() if use.is_global)
-        self.code(read)
+        self.code(read, is_method=is_method)
 
 
-def _refuse_instructions(read: Reading) -> None:
-    """Raises:
-    _Unknown: it does what no code of such a body may.
+def _refuse_instructions(read: Reading, own: str) -> None:
+    """`own` is the name of the instance whose method this is: it may set attributes of that.
+
+    Raises:
+        _Unknown: it does what no code of such a body may.
     """
     code = read.code
     if code.co_flags & _COROUTINES:
         raise _Unknown(f"line {code.co_firstlineno} awaits")
     refused = _REFUSED | {"PUSH_EXC_INFO"} if code.co_flags & inspect.CO_GENERATOR else _REFUSED
-    for instruction in read.instructions:
+    sets_own = classes.sets_of(read.instructions, own) if own else frozenset()
+    for n, instruction in enumerate(read.instructions):
         name = "IMPORT_STAR" if "IMPORT_STAR" in instruction.argrepr else instruction.opname
-        if name in refused and not (name == "STORE_ATTR" and instruction.argval in libraries.SET):
+        if name in refused and n not in sets_own and not (name == "STORE_ATTR" and instruction.argval in libraries.SET):
             line = (instruction.positions and instruction.positions.lineno) or code.co_firstlineno
             raise _Unknown(f"line {line}: {name}")
 

@@ -24,6 +24,7 @@ _PARTS: dict[str, frozenset[str]] = {
     "collections": frozenset("Counter OrderedDict defaultdict deque ChainMap abc".split()),
     "contextlib": frozenset({"suppress", "nullcontext"}),
     "copy": frozenset({"copy", "deepcopy"}),
+    "dataclasses": frozenset("replace asdict astuple is_dataclass wrapper".split()),
     "decimal": frozenset(
         "Decimal ROUND_CEILING ROUND_DOWN ROUND_FLOOR ROUND_HALF_DOWN ROUND_HALF_EVEN ROUND_HALF_UP ROUND_UP".split()
     ),
@@ -63,7 +64,7 @@ _HOMES = {
 BUILTINS = frozenset(
     "abs all any ascii bin bool bytearray bytes callable chr complex dict divmod enumerate filter float format"
     " frozenset hex int isinstance issubclass iter len list map max memoryview min next oct ord pow print range repr"
-    " reversed round set slice sorted str sum tuple zip True False None Ellipsis NotImplemented __debug__".split()
+    " reversed round set slice sorted str sum super tuple zip True False None Ellipsis NotImplemented __debug__".split()
 )
 """Built-in functions and classes; exceptions are allowed beside them."""
 
@@ -75,6 +76,8 @@ _DENIED = frozenset(
 )
 _FRAMES = ("gi_", "cr_", "ag_", "tb_", "f_", "co_", "cache_", "__")
 """How attributes begin that lead to frames, code and caches, or mean something to Python itself."""
+_MADE = frozenset({"__init__", "__post_init__"})
+"""Such that a method asks its base for, or a class of data its own."""
 
 
 def allows(module: str, name: str) -> bool:
@@ -96,5 +99,6 @@ def is_of_library(name: str) -> bool:
 
 def is_attribute(name: str) -> bool:
     """Whether an attribute of that name may be asked of what known things give."""
-    is_known = name not in _DENIED and not name.startswith(_FRAMES) and not libraries.is_denied(name)
-    return is_known and harmless.is_name(name)
+    if name in _DENIED or libraries.is_denied(name) or (name.startswith(_FRAMES) and name not in _MADE):
+        return False
+    return harmless.is_name(name)

@@ -21,6 +21,11 @@ ITEMS = 6
 PLACES = re.compile(r"(?i:0x[0-9a-f]+)|In\[\d+\]|ipython-input-\d+-")
 """Where things are, and the numbers of cells: these differ with each run."""
 NUMPY = "import numpy as np"
+WALK = (
+    "class Walk:\n    by = 2\n    def __init__(self, x): self.x = x\n    def double(self): return self.x * 2\n"
+    "    def step(self):\n        self.x += self.by\n        return self.x\n"
+    "    def __repr__(self): return f'Walk({self.x})'\n"
+)
 PANDAS = (
     "import numpy as np, pandas as pd\n"
     "T = pd.DataFrame({'a': np.arange(9.0), 'k': np.arange(9) % 3, 't': list('abcabcabc')})\n"
@@ -92,6 +97,21 @@ ONCE_MORE = {
     "a list that is turned and turned again": ("data = [1, 2]", "data.reverse()\nv = data[:]\ndata.reverse()\nv"),
     "a number that a function counts up": ("n = 0\ndef f():\n    global n\n    n += 1\n    return n", "f()"),
     "a last value that is nothing": ("def f(n): print(n)", "f(i)"),
+    "objects of the notebook's class": (
+        f"{WALK}class Far(Walk):\n    def step(self): return super().step() + 10",
+        "w, f = Walk(i), Far(i)\n(w.step(), f.step(), [p.x for p in (w, f)])",
+    ),
+    "an object that is read": (f"{WALK}data = Walk(3)", "data.double() + i"),
+    "a class of data": (
+        "from dataclasses import dataclass, field\n@dataclass\nclass R:\n"
+        "    a: int\n    b: list = field(default_factory=list)",
+        "r = R(i)\nr.b.append(i)\nprint(r)\n(r == R(i), len(r.b))",
+    ),
+    "an error of the notebook": (
+        "class Far(ValueError): pass\ndef f(n):\n    if n > 2: raise Far(n)",
+        "try:\n    f(i)\n    v = 0\nexcept Far as e:\n    v = e.args\nv",
+    ),
+    "a result of the notebook's class": (WALK, "model = Walk(i)\nmodel.step()"),
     "a table that is read": (
         f"{PANDAS}data = T",
         "float(data[data.k == i % 3].a.sum() + data.groupby('k').a.max()[0])",
@@ -200,6 +220,33 @@ OF_ITS_OWN = {
     ),
     "an array of the notebook": (f"{NUMPY}\ndata = np.zeros(3)", "v = float(data[0])\ndata[0] = i + 1\nv"),
     "an array by a view": (f"{NUMPY}\ndata = np.zeros(3)", "x = data[1:]\nx[0] = i + 1\nfloat(data[1])"),
+    "a list of a class, by its object": ("class C:\n    n = []", "c = C()\nc.n.append(i)\nlen(c.n)"),
+    "a memory of a class": (
+        "class C:\n    memo = {}\n    def f(self, k):\n        new = k not in self.memo\n"
+        "        self.memo[k] = 1\n        return new",
+        "C().f(1)",
+    ),
+    "an attribute that a class is given": (
+        f"{WALK}class C(Walk):\n    def set(self, v): self.n = v\n    def get(self): return self.n",
+        "v = 0\ntry: v = C.get(Walk)\nexcept AttributeError: pass\nC.set(Walk, i)\nv",
+    ),
+    "an attribute that a function is given": (
+        "class C:\n    def set(self, v): self.n = v\n    def get(self): return self.n\ndef h(): pass",
+        "v = 0\ntry: v = C.get(h)\nexcept AttributeError: pass\nC.set(h, i)\nv",
+    ),
+    "a default of a method": (
+        "class C:\n    def f(self, a=[]):\n        a.append(1)\n        return len(a)",
+        "C().f()",
+    ),
+    "a closure of a method": (
+        "def made():\n    a = []\n    class C:\n        def f(self):\n"
+        "            a.append(1)\n            return len(a)\n    return C\nC = made()",
+        "C().f()",
+    ),
+    "an object that moves": (f"{WALK}data = Walk(0)", "data.step()"),
+    "an object in a list that moves": (f"{WALK}data = [Walk(0)]", "data[0].step()"),
+    "an end of an object": ("class C:\n    def __del__(self): print('gone')", "c = C()\ni"),
+    "a count of a class": ("class C:\n    n = 0\n    def __init__(self): C.n += 1", "C()\nC.n"),
     "a table of the notebook": (f"{PANDAS}data = T", "v = float(data.a[0])\ndata.loc[0, 'a'] = i + 1\nv"),
     "a table by a column": (f"{PANDAS}data = T", "v = list(data)\ndata.insert(0, 'x' + str(i), 1)\nv"),
     "names of columns": (f"{PANDAS}data = T", "v = list(data)\ndata.columns = [i, 1, 2]\nv"),

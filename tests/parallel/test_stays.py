@@ -15,8 +15,11 @@ AWAITS = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
 
 def found(body: str, setup: str = "", target: str = "i"):
-    notebook = types.ModuleType("__main__").__dict__
-    exec(setup, notebook)
+    module = types.ModuleType("__main__")
+    notebook = module.__dict__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "__main__", module)
+        exec(setup, notebook)
     tree = compile(body, "<body>", "exec", AWAITS)
     bound = {node.id for node in ast.walk(ast.parse(target)) if isinstance(node, ast.Name)}
     return stays(tree, target, bound, notebook)
@@ -91,6 +94,7 @@ def test_numpy_is_known():
     assert "Generator" in found("r.random()", f"{setup}\nr = np.random.default_rng(0)").why
 
 
+P = "class P:\n    def __del__(self): pass\n"
 PANDAS = "import pandas as pd\ndf = pd.DataFrame({'a': [1.0, 2.0], 'k': ['x', 'y']})\n"
 SKLEARN = """
 import numpy as np, sklearn
@@ -154,11 +158,11 @@ def test_libraries_that_leave_no_trace(monkeypatch, body, setup, modules):
         ("pd.api.extensions.no_default", PANDAS, "pandas.api.extensions"),
         ("pd.core.frame", PANDAS, ".core"),
         ("pd.plotting.scatter_matrix(df)", PANDAS, "pandas.plotting"),
-        ("o.a", f"{PANDAS}class P: pass\no = pd.DataFrame({{'a': [P()]}})", "is of __main__.P"),
+        ("o.a", f"{PANDAS}{P}o = pd.DataFrame({{'a': [P()]}})", "has __del__"),
         ("o.a", f"{PANDAS}o = pd.DataFrame([1.0], index=pd.Index([open], dtype=object))", "is of builtins"),
-        ("o", f"{PANDAS}class P: pass\no = pd.Series(pd.Categorical([P()]))", "is of __main__.P"),
-        ("o", f"{PANDAS}class P: pass\no = df.copy(); o.attrs['p'] = P()", "is of __main__.P"),
-        ("o", f"{PANDAS}class T(pd.DataFrame): pass\no = T(df)", "is of __main__.T"),
+        ("o", f"{PANDAS}{P}o = pd.Series(pd.Categorical([P()]))", "has __del__"),
+        ("o", f"{PANDAS}{P}o = df.copy(); o.attrs['p'] = P()", "has __del__"),
+        ("o", f"{PANDAS}class T(pd.DataFrame): pass\no = T(df)", "is a DataFrame"),
         ("o", f"{PANDAS}class T(pd.DataFrame): pass\nT.__module__ = 'pandas'\no = T(df)", "is of pandas.T"),
         ("DataFrame(i)", f"{PANDAS}class DataFrame: pass\nDataFrame.__module__ = 'pandas'", "is pandas.DataFrame"),
         ("df.apply(f)", f"{PANDAS}import os\ndef f(x): return os.getpid()", "os.getpid"),
@@ -179,13 +183,136 @@ def test_what_of_libraries_may_leave_a_trace(body, setup, says):
     assert why and says in why
 
 
+@pytest.mark.parametrize("body", ["np.ones(i)", "a[i]", "f(i)", "norm(a)", "kind(i)", "sum(held[0])"])
+def test_numpy_is_named_where_it_is_used(body):
+    setup = (
+        "import numpy as np\na = np.ones(3)\nf = np.sqrt\nfrom numpy.linalg import norm\nkind = np.float64\nheld = [a]"
+    )
+    assert found(body, setup).modules == {"numpy"} and found("i * i", setup).modules == set()
+
+
 def test_items_of_libraries():
+    assert libraries_in([(1, pytest.importorskip("numpy").ones(3))]) == {"numpy"}
     pd, linear_model = pytest.importorskip("pandas"), pytest.importorskip("sklearn.linear_model")
     frame, model = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}), linear_model.Ridge(2.0)
     assert libraries_in([frame, ("x", frame.a), {"i": frame.index}]) == {"pandas"}
     assert libraries_in([model, 3]) == {"sklearn.linear_model"}
     assert libraries_in([pd.DataFrame({"a": [test_items_of_libraries]})]) is None
     assert libraries_in([linear_model.Ridge(test_items_of_libraries)]) is None
+
+
+POINT = """
+class Point:
+    unit = (1, 2)
+    def __init__(self, x, y=0):
+        self.x, self.y = x, y
+        self.n = 0
+    def __add__(self, other): return Point(self.x + other.x, self.y + other.y)
+    def __eq__(self, other): return isinstance(other, Point) and self.x == other.x
+    def step(self, by=1):
+        self.x += by
+        self.n = self.n + 1
+        return [k * self.x for k in self.unit]
+    @property
+    def size(self): return abs(self.x)
+    @size.setter
+    def size(self, value): self.x = value
+    @staticmethod
+    def zero(): return Point(0)
+    @classmethod
+    def of(cls, pair): return cls(*pair)
+class Named(Point):
+    __slots__ = ("name",)
+    def __init__(self, x, name):
+        super().__init__(x)
+        self.name = name
+class TooFar(ValueError): pass
+"""
+DATA = """
+from dataclasses import dataclass, field, replace
+@dataclass
+class Row:
+    a: int
+    b: list = field(default_factory=list)
+    c: str = "x"
+    def __post_init__(self): self.a = self.a + 1
+    def total(self): return self.a + len(self.b)
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "setup"),
+    [
+        ("p = Point(i)\np.step()\n(p + Point.zero()).x + Point.of((1, 2)).size", POINT),
+        ("Named(i, 'a').step(2), isinstance(i, Point)", POINT),
+        ("p.x + q.name", f"{POINT}p, q = Point(1), Named(2, 'q')"),
+        ("try:\n    raise TooFar(i)\nexcept TooFar as e:\n    str(e)", POINT),
+        ("Row(i).total() + Row(1, [2]).a\nreplace(Row(i), a=3) == Row(2)\nprint(Row(i))", DATA),
+        ("f(i)", f"{POINT}def f(n): return Point(n).step()"),
+        ("c.x + C.x", "class C: x = 1\nc = C()"),
+    ],
+)
+def test_classes_of_the_notebook_that_leave_no_trace(body, setup):
+    assert found(body, setup).why == ""
+
+
+def test_what_methods_read_may_be_met():
+    setup = (
+        "class C:\n    def f(self): return table\n    @staticmethod\n    def g(): return other\ntable, other = [1], [2]"
+    )
+    assert {"table", "other", "C"} <= found("C().f()", setup).met
+
+
+@pytest.mark.parametrize(
+    ("setup", "says"),
+    [
+        ("class C:\n    def __del__(self): print('gone')", "has __del__"),
+        ("class C:\n    def __getattr__(self, name): return 1", "has __getattr__"),
+        ("class C:\n    def __setattr__(self, name, v): pass", "has __setattr__"),
+        ("class C:\n    def __init_subclass__(cls): pass", "has __init_subclass__"),
+        ("class M(type): pass\nclass C(metaclass=M): pass", "is __main__.C"),
+        ("import abc\nclass C(abc.ABC): pass", "is __main__.C"),
+        ("import enum\nclass C(enum.Enum):\n    A = 1", "is __main__.C"),
+        ("class C(dict): pass", "is a dict"),
+        ("import typing\nclass C(typing.NamedTuple):\n    a: int", "is a tuple"),
+        ("class C:\n    def f(self):\n        C.n = 1", "STORE_ATTR"),
+        ("class C:\n    n = 0\n    def f(self):\n        C.n += 1", "STORE_ATTR"),
+        ("class C:\n    @classmethod\n    def f(cls):\n        cls.n = 1", "STORE_ATTR"),
+        ("class C:\n    @staticmethod\n    def f(other):\n        other.n = 1", "STORE_ATTR"),
+        ("class C:\n    def f(self, other):\n        other.n = 1", "STORE_ATTR"),
+        ("class C:\n    def f(self, other):\n        other.n += self.n", "STORE_ATTR"),
+        ("class C:\n    def f(self, other):\n        self = other\n        self.n = 1", "STORE_ATTR"),
+        ("class C:\n    def f(self):\n        def g(): self.n = 1\n        g()", "STORE_ATTR"),
+        ("class C:\n    def f(self):\n        del self.n", "DELETE_ATTR"),
+        ("class C:\n    def f(self): return type(self)", "uses type"),
+        ("class C:\n    def f(self): return self.__class__", ".__class__"),
+        ("class C:\n    def f(self): return self.__dict__", ".__dict__"),
+        ("import os\nclass C:\n    def f(self): return os.getpid()", "os.getpid"),
+        ("import os\nclass C:\n    pid = os.getpid", ".pid"),
+        ("import functools\nclass C:\n    @functools.cached_property\n    def f(self): return 1", ".f"),
+        ("import functools\nclass C:\n    @functools.lru_cache\n    def f(self): return 1", ".f"),
+        ("import functools\nclass C:\n    @functools.partialmethod\n    def f(self): return 1", ".f"),
+        ("import os\nclass B:\n    def f(self): return os.getpid()\nclass C(B): pass", "os.getpid"),
+        ("class C: pass\nC.f = C", ""),
+        ("class C: memo = {}", "memo can change"),
+        ("class C: memo = (1, [2])", "memo can change"),
+        ("class C:\n    def f(self, a=[]): return a", "holds what can change"),
+    ],
+)
+def test_classes_of_the_notebook_that_may_leave_a_trace(setup, says):
+    for body in ("C()", "c"):
+        why = found(body, f"{setup}\nc = {{'c': C}}").why
+        assert says in why and bool(why) is bool(says)
+
+
+def test_instances_are_looked_at_without_their_code():
+    setup = (
+        "import os\nclass S:\n    __slots__ = ('a', 'b')\nclass C:\n    @property\n    def a(self): raise SystemExit\n"
+        "c, s, t = C(), S(), S()\nc.__dict__['f'] = os.getpid\ns.a = os.getpid\nt.a = c0 = C()\nc0.x = [1]\n"
+        "class E(Exception): pass\ne = E(os.getpid)"
+    )
+    assert "os.getpid" in found("c", setup).why or "is of" in found("c", setup).why
+    assert found("s", setup).why and found("e", setup).why and not found("t", setup).why
 
 
 @pytest.mark.parametrize(
@@ -252,8 +379,8 @@ def test_a_body_that_may_leave_a_trace_or_see_one_and_where(body, says):
         ("f(i)", "import os\ndef make():\n    g = os.getpid\n    return lambda x: g()\nf = make()"),
         ("f(i)", "import os\ndef f(x, g=os.getpid): return g()"),
         ("f(i)", "import functools, os\nf = functools.partial(map, os.getpid)"),
-        ("c.x", "class C: x = 1\nc = C()"),
-        ("C.x", "class C: x = 1"),
+        ("c.x", f"{P}c = P()"),
+        ("P.x", P),
         ("it", "it = iter([1])"),
         ("r.random()", "import random\nr = random.Random(1)"),
         ("h[0].x", "import json\nh = [json]"),
