@@ -28,6 +28,7 @@ from lambdakernel.parallel.handover import born_idle
 from lambdakernel.parallel.items import processors
 from lambdakernel.parallel.job import Job
 from lambdakernel.parallel.known import libraries_in
+from lambdakernel.parallel.met import loaded_by
 from lambdakernel.parallel.output import Grouped
 from lambdakernel.parallel.parcels import Sealed, pack
 from lambdakernel.parallel.processes import Plan
@@ -137,7 +138,7 @@ def _mark(begun: Begun, told: Job) -> object:
     """Equal for two fan-outs if processes of the one are fit for the other; None if this one needs a fork server."""
     if told.most_items == 1 or told.moment:
         return None
-    if values.is_output_among(begun.prepared.body.read | set(told.met)):
+    if values.is_output_among(loaded_by(begun.prepared.tree) | begun.prepared.body.read | set(told.shared)):
         return None
     if begun.namespace.nbytes_reached(begun.prepared.tree.body) > MOST_LOADED_NBYTES:
         return None

@@ -37,6 +37,14 @@ def met_by(tree: ast.Module) -> set[str]:
     return met
 
 
+def loaded_by(tree: ast.Module) -> set[str]:
+    """Names whose value the body may ask for: all but those that it only binds, such as the `_` of many a loop."""
+    found = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Store)}
+    added = (node.target for node in ast.walk(tree) if isinstance(node, ast.AugAssign))
+    found |= {target.id for target in added if isinstance(target, ast.Name)}
+    return found.union(*(node.names for node in ast.walk(tree) if isinstance(node, ast.Global)))
+
+
 def _named(node: ast.AST) -> set[str]:
     """Every name in it, however it is used."""
     return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)} | {

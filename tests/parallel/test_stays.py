@@ -9,6 +9,7 @@ import types
 import pytest
 
 from lambdakernel.parallel.known import libraries_in
+from lambdakernel.parallel.met import loaded_by
 from lambdakernel.parallel.stays import MOST_LOOKED, stays
 
 AWAITS = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -433,6 +434,25 @@ def test_a_target_that_is_no_name(target):
 def test_names_whose_value_of_the_notebook_the_body_may_meet(body, met):
     result = found(body, "def f(): return x\nx, y = [1], [2]")
     assert result.why == "" and result.met & {"x", "y", "z"} == met
+
+
+@pytest.mark.parametrize(
+    ("body", "is_loaded"),
+    [
+        ("for _ in range(3): x", False),
+        ("a, _ = x", False),
+        ("[1 for _ in x]", False),
+        ("_ = 1", False),
+        ("print(_)", True),
+        ("_ += 1", True),
+        ("del _", True),
+        ("lambda: _", True),
+        ("def f():\n    global _\n    _ = 1", True),
+        ("_[0] = 1", True),
+    ],
+)
+def test_a_name_that_is_only_bound_is_not_loaded(body, is_loaded):
+    assert ("_" in loaded_by(ast.parse(body))) is is_loaded
 
 
 def is_passive(item):
