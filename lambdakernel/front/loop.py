@@ -240,7 +240,7 @@ class Front:
             while (received := wire.receive(worker.link)) is not None:
                 message, _ = received
                 if message.get("said") == "modules" and self._executor is not None:
-                    self._executor.warm(tuple(message["names"]))
+                    self._executor.warm(tuple(message["names"]), now=message["now"])
                 elif message.get("said") == "history":
                     self._history = int(message["session"])
                 elif message.get("said") == "ready":

@@ -59,7 +59,7 @@ def fan_out(
     told = _job(where, begun, moment, found)
     mark = _mark(begun, told)
     loads = mark is not None or len(begun.items) == 1
-    uses = set(_preloaded(where, found.modules))
+    uses = found.modules.intersection(where.durable.modules_used())
     kept = spares.kept(mark, uses) if spares is not None and mark is not None else None
     has = found.modules | (kept.modules if kept is not None else frozenset(where.durable.modules_used()))
     job, fan = pack(told.to_bytes()), None
@@ -166,8 +166,8 @@ def _executor(where: Where, job: int | None, found: Stays) -> Executor:
 
 
 def _preloaded(where: Where, modules: frozenset[str]) -> list[str]:
-    """Those of them that processes are born with."""
-    return [name for name in where.durable.modules_used() if name in modules]
+    """Those of them that processes are born with; and numpy, whose settings each takes over."""
+    return [name for name in where.durable.modules_used() if name in modules or name == "numpy"]
 
 
 def _job(where: Where, begun: Begun, moment: str, found: Stays) -> Job:

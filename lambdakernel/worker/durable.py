@@ -150,6 +150,7 @@ class Durable:
         """
         namespace = self.ready()
         self._at_cell()
+        self._tell_wanted(nodes)
         self._unreachable = None
         try:
             namespace.refresh()
@@ -214,7 +215,12 @@ class Durable:
             wanted = [name for name in self.modules_used() if name not in self._told]
             if wanted:
                 self._told.update(wanted)
-                self._kernel.link.say("modules", names=wanted)
+                self._kernel.link.say("modules", names=wanted, now=False)
+
+    def _tell_wanted(self, nodes: Sequence[Any]) -> None:
+        """What the cell is about to import: the zygote does so at the same time, where it has a processor for that."""
+        if len(os.sched_getaffinity(0)) > 1 and (names := preload.wanted(nodes, self._settings.preload)):
+            self._kernel.link.say("modules", names=names, now=True)
 
     def modules_used(self) -> list[str]:
         """What other processes had better be born with."""
