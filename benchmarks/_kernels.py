@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -86,6 +87,18 @@ def peers(names: Iterable[str]) -> dict[str, Peer]:
 
 class CellFailed(Exception):
     """A cell that should not have."""
+
+
+@contextmanager
+def excused(name: str, failed: set[str]) -> Iterator[None]:
+    """A peer that fails, or does not answer, is one of `failed` from then on, and said to be; ours ends all."""
+    try:
+        yield
+    except (CellFailed, TimeoutError, AssertionError, RuntimeError) as e:
+        if name.startswith(US):
+            raise
+        failed.add(name)
+        print(f"left out, it failed: {name}: {e}", flush=True)
 
 
 class Notebook:

@@ -28,13 +28,12 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import psutil
-from _kernels import PEERS, CellFailed, Notebook, Peer, peers
+from _kernels import PEERS, Notebook, Peer, excused, peers
 from _pools import PEERS as POOLS
 from _pools import US, installed, tools_of_this_python
 from _turns import Turns
@@ -65,7 +64,7 @@ def first(bench: Turns, chosen: dict[str, Peer], folder: str) -> None:
         for name in bench.rng.sample(list(chosen), len(chosen)):
             if name in failed or (turn and name in SLOW and bench.quick):
                 continue
-            with Notebook(chosen[name], f"{folder}/first-{name}-{turn}", setup=False) as book, _excused(name, failed):
+            with Notebook(chosen[name], f"{folder}/first-{name}-{turn}", setup=False) as book, excused(name, failed):
                 book.run("pass")
                 setup, cell = chosen[name].setup, book.cell(WORK, 8)
                 began = time.perf_counter()
@@ -76,24 +75,12 @@ def first(bench: Turns, chosen: dict[str, Peer], folder: str) -> None:
     bench.ahead(FIRST)
 
 
-@contextmanager
-def _excused(name: str, failed: set[str]) -> Iterator[None]:
-    """A peer that fails, or does not answer, is one of `failed` from then on, and said to be; ours ends all."""
-    try:
-        yield
-    except (CellFailed, TimeoutError, AssertionError, RuntimeError) as e:
-        if name.startswith(US):
-            raise
-        failed.add(name)
-        print(f"left out, it failed: {name}: {e}", flush=True)
-
-
 def cells(bench: Turns, chosen: dict[str, Peer], folder: str, answers: Answers) -> None:
     books: dict[str, Notebook] = {}
     failed: set[str] = set()
     try:
         for name, peer in chosen.items():
-            with _excused(name, failed):
+            with excused(name, failed):
                 book = Notebook(peer, f"{folder}/{name}", setup=False)
                 try:
                     book.run(f"{peer.setup or 'pass'}\n{book.cell(WORK, 8)}" if peer.call else book.cell(WORK, 8))
@@ -105,7 +92,7 @@ def cells(bench: Turns, chosen: dict[str, Peer], folder: str, answers: Answers) 
         bench.ahead(FAN_OUT)
         for name, book in books.items():
             if name != "plain loop":
-                with _excused(name, failed):
+                with excused(name, failed):
                     behaviour(book, name, answers)
         interrupts(bench, books, folder, answers, failed)
         kills(bench, {name: book for name, book in books.items() if name not in failed}, folder, answers)
@@ -163,7 +150,7 @@ def interrupts(bench: Turns, books: dict[str, Notebook], folder: str, answers: A
             book = books[name]
             if name in {"plain loop", *failed} or (turn and name in SLOW and bench.quick):
                 continue
-            with _excused(name, failed):
+            with excused(name, failed):
                 _interrupt(book, name, f"{folder}/beats-{name}-{turn}", replies, nexts, answers)
     bench.show(INTERRUPT, replies)
     bench.show(NEXT, nexts)

@@ -20,9 +20,11 @@ from functools import partial
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from _kernels import PEERS, Notebook, Peer, peers
+from _kernels import PEERS, Notebook, Peer, excused, peers
 from _pools import US, tools_of_this_python
 from _turns import Turns, seconds
+
+SLOW = ("ipyparallel", "Dask", "Ray")
 
 
 class Part(NamedTuple):
@@ -65,10 +67,12 @@ PARTS = (
 
 
 def first(bench: Turns, part: Part, chosen: Mapping[str, Peer], folder: str) -> None:
-    title, times = f"{part.name}: first, with the import", dict[str, list[float]]()
+    title, times, failed = f"{part.name}: first, with the import", dict[str, list[float]](), set[str]()
     for turn in range(2 if bench.quick else 5):
         for name in bench.rng.sample(list(chosen), len(chosen)):
-            with Notebook(chosen[name], f"{folder}/first-{part.needs}-{name}-{turn}") as book:
+            if name in failed or (turn and name in SLOW and bench.quick):
+                continue
+            with Notebook(chosen[name], f"{folder}/first-{name}-{turn}") as book, excused(name, failed):
                 book.run("pass")
                 took = seconds(partial(_imported_and_fanned_out, book, part))
                 times.setdefault(name, []).append(took * 1e6)
@@ -82,12 +86,15 @@ def _imported_and_fanned_out(book: Notebook, part: Part) -> None:
 
 
 def later(bench: Turns, part: Part, chosen: Mapping[str, Peer], folder: str) -> None:
-    books: dict[str, Notebook] = {}
+    books, failed = dict[str, Notebook](), set[str]()
     try:
         for name, peer in chosen.items():
-            books[name] = Notebook(peer, f"{folder}/later-{part.needs}-{name}")
-            _imported_and_fanned_out(books[name], part)
-        runs = {name: partial(book.fan_out, part.body, part.items) for name, book in books.items()}
+            books[name] = Notebook(peer, f"{folder}/later-{name}")
+            with excused(name, failed):
+                _imported_and_fanned_out(books[name], part)
+        runs = {
+            name: partial(book.fan_out, part.body, part.items) for name, book in books.items() if name not in failed
+        }
         bench.turns(part.name, runs, 40)
         bench.ahead(part.name)
     finally:

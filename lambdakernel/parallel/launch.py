@@ -59,7 +59,7 @@ def fan_out(
     told = _job(where, begun, moment, found)
     mark = _mark(begun, told)
     loads = mark is not None or len(begun.items) == 1
-    uses = found.modules.intersection(where.durable.modules_used())
+    uses = set(filter(where.durable.may_preload, found.modules))
     kept = spares.kept(mark, uses) if spares is not None and mark is not None else None
     has = found.modules | (kept.modules if kept is not None else frozenset(where.durable.modules_used()))
     job, fan = pack(told.to_bytes()), None
@@ -167,7 +167,8 @@ def _executor(where: Where, job: int | None, found: Stays) -> Executor:
 
 def _preloaded(where: Where, modules: frozenset[str]) -> list[str]:
     """Those of them that processes are born with; and numpy, whose settings each takes over."""
-    return [name for name in where.durable.modules_used() if name in modules or name == "numpy"]
+    settings = [name for name in where.durable.modules_used() if name == "numpy"]
+    return [*settings, *sorted(filter(where.durable.may_preload, modules - set(settings)))]
 
 
 def _job(where: Where, begun: Begun, moment: str, found: Stays) -> Job:

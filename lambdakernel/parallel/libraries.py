@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from importlib.machinery import PathFinder
 from typing import Any
 
 ANY = frozenset({"*"})
@@ -70,6 +71,19 @@ def is_one(name: str) -> bool:
     return name.partition(".")[0] in ("pandas", "scipy", "sklearn")
 
 
+def is_to_come(name: str) -> bool:
+    """Whether it is a public module of theirs that is not imported yet, and is the installation's."""
+    if name in sys.modules or name not in PARTS:
+        return False
+    top = name.partition(".")[0]
+    known: Any = sys.modules.get(top) or PathFinder.find_spec(top)
+    return _is_installed(getattr(known, "__file__", None) or getattr(known, "origin", None))
+
+
+def _is_installed(path: object) -> bool:
+    return isinstance(path, str) and ("site-packages" in path or "dist-packages" in path)
+
+
 def is_denied(name: str) -> bool:
     return name in DENIED or name.startswith(("register", "plot_")) or name.endswith("Display")
 
@@ -103,8 +117,8 @@ def defines(kind: type) -> bool:
 
 def is_brought(module: object) -> bool:
     """Whether a module belongs to a package that brings parts of itself in late."""
-    name, path = str(getattr(module, "__name__", "")), str(getattr(module, "__file__", None) or "")
-    return name.partition(".")[0] in _BROUGHT and ("site-packages" in path or "dist-packages" in path)
+    name = str(getattr(module, "__name__", ""))
+    return name.partition(".")[0] in _BROUGHT and _is_installed(getattr(module, "__file__", None))
 
 
 def is_table(value: Any) -> bool:

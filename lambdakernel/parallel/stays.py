@@ -121,7 +121,8 @@ class _Walk:
             raise _Unknown("it reaches more functions than are looked into")
         _refuse_instructions(read, code.co_varnames[0] if is_method and code.co_argcount else "")
         for name in read.modules():
-            if not traceless.is_module(name) or module_of_python(name) is None:
+            is_there = libraries.is_to_come(name) or module_of_python(name) is not None
+            if not traceless.is_module(name) or not is_there:
                 raise _Unknown(f"line {code.co_firstlineno} imports {name}")
         imports = {**outer, **read.imports()}
         for use in read.uses():
@@ -167,6 +168,9 @@ class _Walk:
         for n, attribute in enumerate(attributes):
             if not traceless.allows(name, attribute):
                 raise _Unknown(f"{where} uses {said}.{attribute}")
+            if libraries.is_to_come(name):
+                self._to_come(where, name, attributes[n:])
+                return
             module = module_of_python(name)
             if module is None:
                 raise _Unknown(f"{where} uses {said}, which is not Python's own")
@@ -182,6 +186,17 @@ class _Walk:
             if not traceless.is_module(name) or n == len(attributes) - 1:
                 break
         raise _Unknown(f"{where} uses the module {said}")
+
+    def _to_come(self, where: str, name: str, attributes: list[str]) -> None:
+        """The same of a module that is not imported yet, so that its names are all that is known."""
+        for attribute in attributes:
+            if not traceless.allows(name, attribute):
+                raise _Unknown(f"{where} uses {name}.{attribute}")
+            if f"{name}.{attribute}" not in libraries.PARTS:
+                self.modules.add(name)
+                return
+            name = f"{name}.{attribute}"
+        raise _Unknown(f"{where} uses the module {name}")
 
     def _of_library(self, value: Any, attributes: list[str], where: str) -> None:
         """A value of a module, of which more is asked: it is everybody's, and must not change."""

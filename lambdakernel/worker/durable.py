@@ -226,6 +226,10 @@ class Durable:
         """What other processes had better be born with."""
         return preload.used(self._settings.preload)
 
+    def may_preload(self, name: str) -> bool:
+        """Whether other processes may be born with a module: if the setting `preload` names it, or its library."""
+        return not {name, name.partition(".")[0]}.isdisjoint(self._settings.preload)
+
     @property
     def modules_named(self) -> int:
         """How many modules of `preload` the front was told of, so that the next processes are born with them."""

@@ -55,6 +55,7 @@ class Session:
         self.pins: set[object] = set()
         self.modules_named = 0
         self.modules_used = lambda: preload.used(Settings().preload)
+        self.may_preload = lambda name: name.partition(".")[0] in Settings().preload
         self.at_cells: list[Callable[[], None]] = []
 
     def ready(self) -> Namespace:

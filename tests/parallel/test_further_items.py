@@ -122,6 +122,10 @@ ONCE_MORE = {
     ),
     "a column of texts": (f"{PANDAS}data = T.t", "data.str.upper().value_counts().to_dict()"),
     "seeded rows of a table": (f"{PANDAS}np.random.seed(3)", "T.sample(2).index.tolist()"),
+    "a library that only the body imports": (
+        "",
+        "from sklearn.tree import DecisionTreeRegressor as T\nfloat(T().fit([[0], [1]], [0, i]).predict([[1]])[0])",
+    ),
     "a model that is fitted": (SKLEARN, "model = Ridge(i + 1).fit(X, y)\nround(model.score(X, y), 6)"),
     "a model that is read": (f"{SKLEARN}data = Ridge().fit(X, y)", "round(float(data.predict(X[i : i + 1])[0]), 6)"),
     "a forest without a seed": (f"{SKLEARN}np.random.seed(3)", "round(F(2).fit(X, y).score(X, y), 6)"),
@@ -134,7 +138,7 @@ ONCE_MORE = {
 
 @pytest.mark.parametrize(("setup", "body"), ONCE_MORE.values(), ids=ONCE_MORE.keys())
 def test_a_process_takes_further_items_and_nobody_can_tell(notebook, births, monkeypatch, setup, body):
-    _skip_without(setup)
+    _skip_without(setup + body)
     names = "model, r" if "model" in body else "" if body == "f(i)" and "print" in setup else "r"
     with monkeypatch.context() as patch:
         patch.setattr(handover, "MOST_ITEMS", 1)

@@ -184,6 +184,36 @@ def test_what_of_libraries_may_leave_a_trace(body, setup, says):
     assert why and says in why
 
 
+@pytest.mark.parametrize(
+    ("body", "modules"),
+    [
+        ("from sklearn.svm import SVC\nSVC(C=i)", {"sklearn.svm"}),
+        ("import sklearn.svm as s, pandas as pd\npd.DataFrame({'a': [i]}), s.SVC", {"sklearn.svm", "pandas"}),
+        ("from sklearn.linear_model import *\nLasso()", None),
+        ("import pandas as pd\npd.set_option('a', i)", None),
+        ("import pandas as pd\nprint(pd)", None),
+        ("import pandas.plotting", None),
+        ("from sklearn.utils import shuffle\nshuffle([i])", None),
+    ],
+)
+def test_libraries_that_only_the_body_imports(monkeypatch, body, modules):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("pandas")
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("sklearn", "pandas")]:
+        monkeypatch.delitem(sys.modules, name)
+    result = found(body)
+    assert (result.why == "" and result.modules == modules) if modules else result.why
+    assert not {"pandas", "sklearn.svm"} & sys.modules.keys(), "they are not imported here for that"
+
+
+def test_a_module_of_the_notebooks_folder_is_not_the_library(monkeypatch, tmp_path):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pandas"]:
+        monkeypatch.delitem(sys.modules, name)
+    (tmp_path / "pandas.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "imports pandas" in found("import pandas as pd\npd.DataFrame()").why
+
+
 @pytest.mark.parametrize("body", ["np.ones(i)", "a[i]", "f(i)", "norm(a)", "kind(i)", "sum(held[0])"])
 def test_numpy_is_named_where_it_is_used(body):
     setup = (
