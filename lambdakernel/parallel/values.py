@@ -163,7 +163,9 @@ class TaskSession:
             if name not in untouched or name not in self._live:
                 return True
             before = _fingerprint(fresh, untouched[name])
-            return self._differs(before, self._live[name]) and not _same_table(untouched[name], self._live[name])
+            return self._differs(before, self._live[name]) and not self._is_same(
+                fresh, untouched[name], self._live[name]
+            )
 
         return [name for name in names if differs(name)]
 
@@ -177,7 +179,18 @@ class TaskSession:
 
     def item_changed(self, before: tuple[bytes, ...], item: Any, sent: Parcel) -> bool:
         """Whether the body changed `item` in place; `sent` is its parcel, unpacked once more."""
-        return self._differs(before, item) and not _same_table(self.decode(sent), item)
+        return self._differs(before, item) and not self._is_same(self._namespace, self.decode(sent), item)
+
+    def _is_same(self, namespace: Namespace, before: Any, value: Any) -> bool:
+        """Whether they differ by caches alone: in a table, or what functions and properties of the notebook keep.
+        `before` is of that namespace."""
+        if _same_table(before, value):
+            return True
+        try:
+            now = self._namespace.fingerprint_without_caches(value)
+            return namespace.fingerprint_without_caches(before) == now
+        except Exception:  # see `_differs`
+            return False
 
     def _differs(self, before: tuple[bytes, ...], value: Any) -> bool:
         try:

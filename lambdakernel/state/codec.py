@@ -274,6 +274,7 @@ def dump(
     mark: Callable[[memoryview], bytes] = xxhash.xxh3_128_digest,
     is_memo_wanted: Callable[[Dump], bool] = lambda _: True,
     has_shared_dict: bool = True,
+    kind: type[Encoder] = Encoder,
 ) -> tuple[Dump, Memo]:
     """`obj` as bytes, and the memo of the dump, which keeps addresses valid while it is held.
 
@@ -286,7 +287,7 @@ def dump(
             or takes longer than the bounds in force allow, or that is nested too deeply.
     """
     encoder, head = attempts.encode(
-        obj, lambda file: Encoder(file, live, book, roots, has_shared_dict=has_shared_dict), live
+        obj, lambda file: kind(file, live, book, roots, has_shared_dict=has_shared_dict), live
     )
     if not marks or len(marks) != len(encoder.buffers):
         marks = [mark(buffer) for buffer in encoder.buffers]

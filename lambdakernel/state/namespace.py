@@ -22,7 +22,7 @@ from typing import Any
 
 import kvs
 from lambdakernel.errors import LambdaKernelError
-from lambdakernel.state import deep, epochs, newclasses, reach
+from lambdakernel.state import deep, epochs, forgetful, newclasses, reach
 from lambdakernel.state.ambient import (
     RANDOM,
     Ambient,
@@ -451,6 +451,10 @@ class Namespace:
             Exception: what `encode` raises.
         """
         return dump(value, self.live, self._book)[0].fingerprint
+
+    def fingerprint_without_caches(self, value: Any) -> tuple[bytes, ...]:
+        """The same without what `functools.lru_cache` and `cached_property` have kept: equal after a call of these."""
+        return forgetful.fingerprint(value, self.live, self._book)
 
     def prepare_value(self, value: Any) -> tuple[bytes, ...]:
         """Bind every name that code in `value` can reach, as `prepare` does for a cell; and its `fingerprint`.

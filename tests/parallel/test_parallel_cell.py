@@ -420,3 +420,69 @@ def test_an_item_changed_in_place_is_not_silently_lost(notebook):
     assert notebook.live["r"][0].ename == "LostUpdate" and "'one'" in notebook.live["r"][0].evalue
     notebook.ok("%%parallel for one in lists -> one\none.append(9)")
     assert notebook.live["one"] == [[1, 9], [2, 9]] and notebook.live["lists"] == [[1], [2]]
+
+
+CACHES = """
+import functools
+@functools.lru_cache
+def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)
+@functools.cache
+def named(*, k): return k
+class Shape:
+    def __init__(self, side): self.side = side
+    @functools.cached_property
+    def area(self): return self.side ** 2
+    @functools.lru_cache
+    def scaled(self, by): return self.side * by
+class Slotted(Shape):
+    __slots__ = ("side",)
+class Listed(list):
+    @functools.cached_property
+    def area(self): return len(self)
+slotted, listed = Slotted(2), Listed([1, 2])
+shape, held = Shape(3), {"f": fib, "shape": Shape(4)}
+fib(3)
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "fib(i)",
+        "named(k=i)",
+        "shape.area + i",
+        "held['f'](i + 5)",
+        "held['shape'].area",
+        "shape.scaled(i)",
+        "fib(i)\nfib(i)",
+    ],
+)
+def test_what_a_cache_remembers_is_no_change(notebook, body):
+    notebook.ok(CACHES)
+    notebook.ok(f"%%parallel for i in range(3) -> r\n{body}")
+    expected = notebook.live["r"]
+    notebook.ok(f"found = []\nfor i in range(3):\n    *_, value = {body.splitlines()[-1]},\n    found.append(value)")
+    assert notebook.live["found"] == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "shape.area, shape.__dict__.update(side=9)",
+        "held['n'] = fib(9)",
+        "fib.mark = i",
+        "slotted.area\n    slotted.side = 9",
+        "listed.area\n    listed.append(3)",
+    ],
+)
+def test_a_change_beside_a_cache_is_one(notebook, body):
+    notebook.ok(CACHES)
+    error = notebook.run(f"%%parallel for i in range(3) -> r\nif i < 9:\n    {body}\n1")
+    assert "in place" in str(error)
+
+
+def test_an_item_whose_cache_fills_is_not_changed(notebook):
+    notebook.ok(CACHES)
+    notebook.ok("%%parallel for s in [Shape(1), Shape(2)] -> r\ns.area")
+    assert notebook.live["r"] == [1, 4]
+    assert "in place" in str(notebook.run("%%parallel for s in [Shape(1), Shape(2)] -> r\ns.area\ns.side = 3\n1"))
