@@ -126,12 +126,12 @@ def _stays(where: Where, begun: Begun) -> Stays:
     header = begun.prepared.header
     if len(begun.items) < 2 or header.options.memory_nbytes is not None:
         return NEVER
-    if (of_items := libraries_in(begun.items)) is None:
-        return NEVER
     if values.has_ambient_code(begun.namespace):
         return NEVER
-    found = stays(begun.prepared.tree, header.target, header.bound, where.shell.user_ns)
-    return msgspec.structs.replace(found, modules=found.modules | of_items)
+    libraries = libraries_in(begun.items)
+    with_code = begun.items if libraries is None else ()
+    found = stays(begun.prepared.tree, header.target, header.bound, where.shell.user_ns, with_code)
+    return msgspec.structs.replace(found, modules=found.modules | (libraries or frozenset()))
 
 
 def _mark(begun: Begun, told: Job) -> object:

@@ -94,7 +94,7 @@ def loaded_for(job: Job, cells: dict[str, str]) -> Loaded:
     session = TaskSession(job.store, job.session, live, job.moment)
     _refuse_stale(session, job)
     add_sources(session, cells)
-    session.prepare(tree)
+    session.prepare(tree, job.shared)
     _load_generator(job)
     return Loaded(job, tree, live, session, _function(job, tree, live))
 
@@ -116,7 +116,7 @@ def loaded_anew(job: Job, before: Loaded) -> Loaded:
     _import(job)
     before.session.start_over()
     _refuse_stale(before.session, job)
-    before.session.prepare(tree)
+    before.session.prepare(tree, job.shared)
     _load_generator(job)
     return Loaded(job, tree, before.live, before.session, _function(job, tree, before.live))
 

@@ -20,7 +20,7 @@ import functools
 import inspect
 import sys
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -47,6 +47,8 @@ _REFUSED = frozenset({"STORE_ATTR", "DELETE_ATTR", "LOAD_BUILD_CLASS", "IMPORT_S
 _COROUTINES = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 MOST_LOOKED = 5000
 """Values, other than atoms, that are looked at: as many as take some milliseconds, which every fan-out waits for."""
+MOST_LOOKED_OF_ITEM = 20
+"""More for each item that holds code or objects: a look at one takes a fraction of what its own process would."""
 _MISSING = object()
 
 
@@ -69,16 +71,21 @@ class _Unknown(Exception):
     """The text says what."""
 
 
-def stays(tree: ast.Module, target: str, bound: Iterable[str], live: Mapping[str, Any]) -> Stays:
-    """Of the body `tree`, for items that are bound to `target`, in a notebook with the variables `live`."""
+def stays(
+    tree: ast.Module, target: str, bound: Iterable[str], live: Mapping[str, Any], items: Sequence[Any] = ()
+) -> Stays:
+    """Of the body `tree`, for items that are bound to `target`, in a notebook with the variables `live`. `items` are
+    those, if they hold more than data."""
     names = frozenset(bound)
     try:
         if target and not is_of_names(ast.parse(f"({target}\n)", mode="eval").body):
             raise _Unknown(f"it binds {target}")
         code = compile(tree, "<body>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
         read = Reading(code)
-        walk = _Walk(live, names | frozenset(read.stored()))
+        walk = _Walk(live, names | frozenset(read.stored()), MOST_LOOKED + MOST_LOOKED_OF_ITEM * len(items))
         walk.code(read)
+        for item in items:
+            walk.value(item, "an item")
         walk.end()
     except _Unknown as e:
         return Stays(str(e))
@@ -91,17 +98,18 @@ def stays(tree: ast.Module, target: str, bound: Iterable[str], live: Mapping[str
 class _Walk:
     """One walk. `met` are global names that functions read, so that their value may be the notebook's."""
 
-    def __init__(self, live: Mapping[str, Any], own: frozenset[str]) -> None:
+    def __init__(self, live: Mapping[str, Any], own: frozenset[str], most: int) -> None:
         self.met: set[str] = set()
         self.modules: set[str] = set()
         """Those that do not come with Python."""
         self._runs_text = ""
         """Where it asks something for what a table would run as code."""
-        self._live = live
+        self._live, self._most = live, most
         self._own = own
         """Names that the body binds: what comes out of known things is known."""
         self._seen: dict[int, object] = {}
         """By identity; held, so that no other object gets it."""
+        self._classes: set[type] = set()
         self._codes = self._values = 0
 
     # -- code
@@ -219,7 +227,7 @@ class _Walk:
         if kind in ATOMS or id(value) in self._seen:
             return
         self._seen[id(value)] = value
-        if len(self._seen) > MOST_LOOKED:
+        if len(self._seen) > self._most:
             raise _Unknown(f"{where} holds more than is looked into")
         if kind in CONTAINERS:
             self._all(value, where)
@@ -269,8 +277,12 @@ class _Walk:
         self.modules.add(home)
 
     def _class(self, kind: type, where: str) -> None:
-        """One of the notebook's, of which `self.value` holds the methods and all else that it has."""
-        self._seen[id(kind)] = kind
+        """One of the notebook's: its methods, and all else that it has."""
+        if kind in self._classes:
+            return
+        self._classes.add(kind)
+        if self._live.get(kind.__name__) is kind:
+            self.met.add(kind.__name__)
         for base in kind.__mro__[1:-1]:
             if classes.is_of_notebook(base, self._live):
                 self.value(base, where)

@@ -121,9 +121,11 @@ class TaskSession:
         """Let `cells` have all that there are now."""
         self.cells = _sources(self._namespace.cells())
 
-    def prepare(self, tree: ast.Module) -> None:
-        """Load what the body reaches; raises for what cannot be had."""
+    def prepare(self, tree: ast.Module, names: Iterable[str] = ()) -> None:
+        """Load what the body reaches, and `names`, which the code of items may; raises for what cannot be had."""
         self._namespace.prepare(tree.body)
+        if names:
+            self._namespace.prepare_names(names)
 
     def settle(self) -> None:
         """Before this process is forked for tasks: they see what is seen now."""

@@ -176,6 +176,10 @@ class Namespace:
         self._bind_reached(found)
         self._ambient.settle(self.live)
 
+    def prepare_names(self, names: Iterable[str]) -> None:
+        """The same for names that code may come to read; one that is lost is refused when it is."""
+        self._bind_reached(reach.Reach(names=set(names)))
+
     def _bind_reached(self, found: reach.Reach) -> None:
         if found.dynamic:
             self.touch_all()

@@ -393,13 +393,84 @@ def test_a_process_that_has_grown_ends_with_its_item(notebook, births):
     assert notebook.live["r"] == [0, 80_000_000, 0, 0] and births == [0, 2]
 
 
-def test_items_that_hold_code_or_objects_have_processes_of_their_own(notebook, births):
-    notebook.ok("k = 3\ndef f(x): return x * k\nclass P: pass")
-    for items in ("[f, f]", "[1, [f], 2]", "[1, P(), 2]"):
+WITH_CODE = """
+import os
+from dataclasses import dataclass, field
+k, table, other = 3, {1: 10, 2: 20}, [5]
+def f(x): return x * k
+def g(x): return table.get(x, 0) + len(other)
+@dataclass
+class Config:
+    n: int
+    tags: list = field(default_factory=list)
+    def scaled(self): return self.n * k + f(self.n)
+class Quiet:
+    def __init__(self, n): self.n = n
+    def __eq__(self, other): return self.n == other.n
+    def value(self): return g(self.n)
+def remembers(x):
+    table[x] = 1
+    return 0
+def appends(x, acc=[]):
+    acc.append(x)
+    return len(acc)
+class Ends:
+    def __del__(self): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("items", "body"),
+    [
+        ("[f, g, f, g]", "h(2)"),
+        ("[1, [f], (2, g), {'a': f}]", "len([h])"),
+        ("[Config(1), Config(2, ['a']), Config(3)]", "h.scaled() + len(h.tags)"),
+        ("[Quiet(1), Quiet(2), Quiet(3)]", "h.value(), h == Quiet(2)"),
+        ("[(1, Config(1)), (2, Config(2))]", "n, config = h\nn * config.scaled()"),
+    ],
+)
+def test_items_with_code_go_on_where_that_is_known(notebook, births, monkeypatch, items, body):
+    notebook.ok(WITH_CODE)
+    cell = f"%%parallel --workers 1 for h in {items} -> r\n{body}"
+    with monkeypatch.context() as patch:
+        patch.setattr(handover, "MOST_ITEMS", 1)
+        notebook.ok(cell)
+    expected, count = notebook.live["r"], len(births)
+    assert count == len(expected)
+    for change in ("", "k = 3", "table[2] = 20; other[0] = 5"):
         births.clear()
-        notebook.ok(f"%%parallel --workers 1 for h in {items} -> r\n1")
-        assert len(births) == len(notebook.live["r"])
-    births.clear()
+        notebook.ok(f"{change}\n")
+        notebook.ok(cell)
+        assert notebook.live["r"] == expected and len(births) <= 1
+    notebook.ok("k = 4; table[2] = 21; other.append(6)")
+    notebook.ok(cell)
+    changed = notebook.live["r"]
+    with monkeypatch.context() as patch:
+        patch.setattr(handover, "MOST_ITEMS", 1)
+        notebook.ok(cell)
+    assert notebook.live["r"] == changed
+
+
+@pytest.mark.parametrize(
+    ("items", "body", "fails"),
+    [
+        ("[remembers] * 3", "h(7)", True),
+        ("[appends] * 3", "h(7)", True),
+        ("[Config(1), Config(2), Config(3)]", "h.n = 5\n1", True),
+        ("[Config(1), Config(2), Config(3)]", "h.tags.append(5)\n1", True),
+        ("[Ends(), Ends()]", "1", False),
+        ("[os.getpid, os.getppid]", "1", False),
+        ("[open, len]", "1", False),
+    ],
+)
+def test_items_with_code_that_may_leave_a_trace_have_processes_of_their_own(notebook, births, items, body, fails):
+    notebook.ok(WITH_CODE)
+    notebook.ok(f"%%parallel --workers 1 --keep-going for h in {items} -> r\n{body}")
+    assert len(births) == len(notebook.live["r"])
+    assert all((getattr(one, "ename", "") == "LostUpdate") is fails for one in notebook.live["r"])
+
+
+def test_items_that_are_data_go_on(notebook, births):
     notebook.ok("import numpy as np")
     notebook.ok("%%parallel --workers 1 for h in [1, [2, {'a': (3,)}], np.ones(3)] -> r\nh")
     assert births == [0]
