@@ -31,6 +31,10 @@ _INSTANCES = frozenset(
         ("fractions", "Fraction"),
         ("re", "Pattern"),
         ("array", "array"),
+        ("pathlib", "PosixPath"),
+        ("pathlib", "PurePosixPath"),
+        ("pathlib._local", "PosixPath"),
+        ("pathlib._local", "PurePosixPath"),
         ("dataclasses", "_HAS_DEFAULT_FACTORY_CLASS"),
         ("re", "RegexFlag"),
         ("sys", "float_info"),
@@ -138,6 +142,12 @@ def is_callable(value: Any) -> bool:
     if kind.__name__ in ("_ArrayFunctionDispatcher", "cython_function_or_method"):
         return traceless.allows(str(value.__module__), str(value.__name__))
     return False
+
+
+def is_open(function: types.FunctionType) -> bool:
+    """Whether it is what IPython has put in the place of `open`: it refuses the shell's own streams, and no more."""
+    home = function.__globals__.get("__name__")
+    return home == "IPython.core.interactiveshell" and function.__code__.co_name == "_modified_open"
 
 
 def _generators() -> Iterator[object]:

@@ -37,6 +37,7 @@ from lambdakernel.parallel.known import (
     is_callable,
     is_exception,
     is_instance,
+    is_open,
     module_of_python,
     parts_of,
 )
@@ -44,6 +45,7 @@ from lambdakernel.parallel.met import is_of_names, met_by
 from lambdakernel.parallel.reading import Reading, Use
 
 _REFUSED = frozenset({"STORE_ATTR", "DELETE_ATTR", "LOAD_BUILD_CLASS", "IMPORT_STAR", "MATCH_CLASS"})
+_OF_PROCESS = ("/proc", "/dev/fd")
 _COROUTINES = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 MOST_LOOKED = 5000
 """Values, other than atoms, that are looked at: as many as take some milliseconds, which every fan-out waits for."""
@@ -128,6 +130,8 @@ class _Walk:
         if self._codes > MOST_CODES:
             raise _Unknown("it reaches more functions than are looked into")
         _refuse_instructions(read, code.co_varnames[0] if is_method and code.co_argcount else "")
+        if any(isinstance(text, str) and text.startswith(_OF_PROCESS) for text in code.co_consts):
+            raise _Unknown(f"line {code.co_firstlineno} reads what the system says of this process")
         for name in read.modules():
             is_there = libraries.is_to_come(name) or module_of_python(name) is not None
             if not traceless.is_module(name) or not is_there:
@@ -301,6 +305,8 @@ class _Walk:
     def _function(
         self, function: types.FunctionType, where: str, *, in_class: bool = False, is_method: bool = False
     ) -> None:
+        if is_open(function):
+            return
         if function.__globals__ is not self._live:
             # of its globals, and not what `functools.wraps` has said of it
             home, name = str(function.__globals__.get("__name__")), function.__code__.co_name

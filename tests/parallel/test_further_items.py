@@ -97,6 +97,17 @@ ONCE_MORE = {
     "a list that is turned and turned again": ("data = [1, 2]", "data.reverse()\nv = data[:]\ndata.reverse()\nv"),
     "a number that a function counts up": ("n = 0\ndef f():\n    global n\n    n += 1\n    return n", "f()"),
     "a last value that is nothing": ("def f(n): print(n)", "f(i)"),
+    "files that are written and read": (
+        "import json, tempfile\nfrom pathlib import Path\n"
+        "home = Path(tempfile.gettempdir(), 'lk-further')\nhome.mkdir(exist_ok=True)",
+        "p = home / f'{i}.json'\nwith open(p, 'w') as f: json.dump({'n': i}, f)\n"
+        "json.loads(p.read_text())['n'], p.exists()",
+    ),
+    "a table in a file": (
+        f"{PANDAS}import tempfile\nhome = tempfile.gettempdir()",
+        "import os\npath = f'{home}/lk-further-{i}.csv'\nT.head(i + 1).to_csv(path)\n"
+        "n = len(pd.read_csv(path))\nos.remove(path)\nn",
+    ),
     "objects of the notebook's class": (
         f"{WALK}class Far(Walk):\n    def step(self): return super().step() + 10",
         "w, f = Walk(i), Far(i)\n(w.step(), f.step(), [p.x for p in (w, f)])",
@@ -274,7 +285,8 @@ OF_ITS_OWN = {
         "import threading, time\nn = threading.active_count()\n"
         "threading.Thread(target=time.sleep, args=(30,), daemon=True).start()\nn",
     ),
-    "an open file": ("", "import os\nn = len(os.listdir('/proc/self/fd'))\nf = open('/dev/null')\nn"),
+    "an open file": ("import os", "n = len(os.listdir('/proc/self/fd'))\nf = open('/dev/null')\nn"),
+    "a file that is left open": ("", "f = open('/dev/null')\ni"),
     "a child": ("", "import subprocess\nsubprocess.run(['true']).returncode"),
     "a finalizer": ("", "class D:\n    def __del__(self): print('gone', i)\nkept = D()\ni"),
     "a generator with an end": (
@@ -460,7 +472,7 @@ def test_items_with_code_go_on_where_that_is_known(notebook, births, monkeypatch
         ("[Config(1), Config(2), Config(3)]", "h.tags.append(5)\n1", True),
         ("[Ends(), Ends()]", "1", False),
         ("[os.getpid, os.getppid]", "1", False),
-        ("[open, len]", "1", False),
+        ("[exec, len]", "1", False),
     ],
 )
 def test_items_with_code_that_may_leave_a_trace_have_processes_of_their_own(notebook, births, items, body, fails):
