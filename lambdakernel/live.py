@@ -239,11 +239,15 @@ def restored(kind: type[Lattice], data: bytes, uid: str) -> Live:
 
 
 def attach(outlet: Outlet | None) -> None:
-    """From now on this process is a task whose `Live` values write to `outlet`, and began as they are."""
+    """From now on this process is a task whose `Live` values write to `outlet`, and began as they are. If it was one
+    before, they are again what they came with, and it counts under another name."""
     _here.outlet = outlet
-    if outlet is not None:
-        for live in _here.all():
+    _here.forget_writer()
+    for live in _here.all() if outlet is not None else ():
+        if live._began is None:
             live._began = live._lattice
+        else:
+            live._lattice = live._began
 
 
 @contextmanager
@@ -363,6 +367,10 @@ class _Here:
             name = self.outlet.task if self.outlet is not None and not known else os.urandom(6).hex()
             self._name = (pid, name)
         return name
+
+    def forget_writer(self) -> None:
+        self._name = (0, "")
+        self.own.clear()
 
     def replica(self) -> int:
         """The same where a replica is a number: one of its own for each attempt, since a dot names one write."""

@@ -20,6 +20,8 @@ from kvs.lattices.codec import type_of
 from lambdakernel.errors import LambdaKernelError
 from lambdakernel.parallel.parcels import ParcelDamaged, pack, unpack
 
+DELTAS = "deltas"
+"""What a message has that holds some."""
 INLINE_NBYTES = 32 * 1024
 """Bytes above which deltas go as a parcel."""
 
@@ -34,8 +36,8 @@ def packed(news: Mapping[str, Lattice]) -> tuple[dict[str, Any], tuple[int, ...]
         _Pickler(file, protocol=5).dump(dict(news))
         data = file.getvalue()
     if len(data) <= INLINE_NBYTES:
-        return {"deltas": base64.b64encode(data).decode()}, ()
-    return {"deltas": None}, (pack(data),)
+        return {DELTAS: base64.b64encode(data).decode()}, ()
+    return {DELTAS: None}, (pack(data),)
 
 
 def unpacked(message: Mapping[str, Any], fds: tuple[int, ...]) -> dict[str, Lattice]:
@@ -45,8 +47,8 @@ def unpacked(message: Mapping[str, Any], fds: tuple[int, ...]) -> dict[str, Latt
         BadJoins: they did not arrive, or hold a lattice that nothing here defines.
     """
     try:
-        if message["deltas"] is not None:
-            data: Any = base64.b64decode(message["deltas"])
+        if message[DELTAS] is not None:
+            data: Any = base64.b64decode(message[DELTAS])
         elif fds:
             data = unpack(fds[0]).head
         else:

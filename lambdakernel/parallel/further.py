@@ -20,6 +20,7 @@ import msgspec
 
 from lambdakernel.executors import wire
 from lambdakernel.parallel.birth import Birth, peak_nbytes
+from lambdakernel.parallel.deltas import DELTAS
 from lambdakernel.parallel.parcels import Sealed
 
 GREW_NBYTES = 256 * 1024 * 1024
@@ -37,6 +38,8 @@ class Turn(msgspec.Struct, frozen=True):
     """That of its fan-out's parcel, for a process that has not seen it."""
     lane: int = 0
     """The pair of pipes that it prints to."""
+    joins: tuple[dict[str, Any], tuple[int, ...]] | None = None
+    """What others have joined into live lattices so far, as one message."""
 
     @classmethod
     def of(cls, params: dict[str, Any], item: Sealed, job: int | None = None) -> Turn:
@@ -45,7 +48,8 @@ class Turn(msgspec.Struct, frozen=True):
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        return tuple(fd for fd in (self.item.fd, self.job) if fd is not None)
+        own = tuple(fd for fd in (self.item.fd, self.job) if fd is not None)
+        return own if self.joins is None else own + self.joins[1]
 
 
 class Stay:
@@ -105,5 +109,12 @@ def next_turn(end: socket.socket) -> Turn:
         wire.PeerGone: there is none.
     """
     message, fds = wire.receive(end, wait=True) or ({}, ())
+    while "index" not in message:  # joins that came when the item before was over: they are among those of the next
+        wire.close_fds(fds)
+        message, fds = wire.receive(end, wait=True) or ({}, ())
     item = Sealed.from_message(message, fds)
-    return Turn.of(message, item, *(fds if item.fd is None else fds[1:]))
+    more = fds if item.fd is None else fds[1:]
+    if DELTAS not in message:
+        return Turn.of(message, item, *more)
+    count = len(more) - (message[DELTAS] is None)
+    return msgspec.structs.replace(Turn.of(message, item, *more[:count]), joins=(message, more[count:]))

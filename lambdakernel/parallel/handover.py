@@ -17,6 +17,8 @@ from typing import Any
 from lambdakernel.executors import wire
 from lambdakernel.executors.base import Executor
 from lambdakernel.parallel.attempts import started
+from lambdakernel.parallel.deltas import DELTAS
+from lambdakernel.parallel.joins import Message
 from lambdakernel.parallel.memory import held
 from lambdakernel.parallel.output import Output
 from lambdakernel.parallel.parcels import Sealed
@@ -96,15 +98,24 @@ def born_idle(executor: Executor, count: int, params: Mapping[str, Any], now: fl
 
 
 def hand_over(
-    process: Running, waiting: Waiting, attempt: int, item: Sealed, job: int, *, now: float, deadline: float
+    process: Running,
+    waiting: Waiting,
+    attempt: int,
+    item: Sealed,
+    job: int,
+    *,
+    now: float,
+    deadline: float,
+    joins: Message | None = None,
 ) -> Running:
-    """The attempt at the task that the free `process` takes from now on. `item` and `job` stay the caller's.
+    """The attempt at the task that the free `process` takes from now on. `item`, `job` and `joins`, which tasks have
+    joined so far, stay the caller's.
 
     Raises:
         wire.PeerGone: the process is gone.
     """
     knew = process.knows_job
-    _send(process, process.lane, waiting, attempt, item, () if knew else (job,))
+    _send(process, process.lane, waiting, attempt, item, () if knew else (job,), joins)
     born = process.born if knew else held(process.pid)
     return Running(
         process.id,
@@ -130,10 +141,19 @@ def hand_over(
     )
 
 
-def _send(process: Running, lane: int, waiting: Waiting, attempt: int, item: Sealed, job: tuple[int, ...] = ()) -> None:
+def _send(
+    process: Running,
+    lane: int,
+    waiting: Waiting,
+    attempt: int,
+    item: Sealed,
+    job: tuple[int, ...] = (),
+    joins: Message | None = None,
+) -> None:
     more, fds = item.in_message()
-    turn = {"index": waiting.index, "attempt": attempt, "is_guarded": False, "lane": lane, **more}
-    wire.send(process.end, turn, fds + job)
+    joined, parcel = joins or ({}, ())
+    turn = {"index": waiting.index, "attempt": attempt, "is_guarded": False, "lane": lane, **more, **joined}
+    wire.send(process.end, turn, fds + job + parcel)
 
 
 # -- ahead
@@ -159,9 +179,13 @@ def send_ahead(task: Running, waiting: Waiting, attempt: int, item: Sealed) -> N
 def take_back(task: Running) -> int | None:
     """What the process of `task` would take next, which it will not have: the index of that, be it `task` or what was
     sent ahead. None if it has taken all."""
-    if task.inbox is None or (received := wire.receive(task.inbox)) is None:
+    while task.inbox is not None and (received := wire.receive(task.inbox)) is not None:
+        message, fds = received
+        if "index" in message or DELTAS not in message:
+            break
+        wire.close_fds(fds)  # joins that came when its task was over
+    else:
         return None
-    message, fds = received
     try:
         if "index" not in message:  # an answer, which it waits for
             wire.send(task.end, message, fds)

@@ -65,9 +65,13 @@ class Joins:
         self._left: set[str] = set()
         """Identities that this process had no object of."""
 
-    def begin(self, id: int, end: socket.socket) -> None:
-        """The attempt `id` at a task has this line."""
-        self._listeners[id] = _Listener(end, -1 if self._all else self._logged)
+    def begin(self, id: int, end: socket.socket, *, knows_all: bool = False) -> None:
+        """The attempt `id` at a task has this line; if it `knows_all`, it was given `so_far`."""
+        self._listeners[id] = _Listener(end, -1 if self._all and not knows_all else self._logged)
+
+    def so_far(self) -> Message | None:
+        """All that was joined, for one that begins now; None if that is nothing. The caller closes the descriptors."""
+        return packed(self._all) if self._all else None
 
     def end(self, id: int) -> None:
         """It is over."""

@@ -95,6 +95,8 @@ def module_of_python(name: str) -> types.ModuleType | None:
     module = sys.modules.get(name)
     if not isinstance(module, types.ModuleType):
         return None
+    if name.startswith("kvs."):  # which is where we are
+        return module
     if traceless.is_of_library(name):
         return module if "site-packages" in (found := str(module.__file__)) or "dist-packages" in found else None
     return module if is_pythons(module) else None

@@ -81,6 +81,7 @@ def fan_out(
                 again=again or again_of(where, begun),
                 share=None if options.workers else share,
                 stays=told.most_items > 1,
+                sends_ahead=not found.shares,
                 free=kept.processes if kept is not None else (),
                 keeps=min(usual, MOST_KEPT) if spares is not None and mark is not None else 0,
             )

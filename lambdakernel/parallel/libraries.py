@@ -1,4 +1,5 @@
-"""What of pandas, scipy and scikit-learn is known as `traceless` means it: their public parts, and who defines them.
+"""What of pandas, scipy, scikit-learn and our lattices is known as `traceless` means it: public parts, and who defines
+them.
 
 They keep what they compute to themselves: caches that do not show, and parts of themselves that are imported late. What
 of them has settings, draws, writes, registers, or runs code that is given as text, is left out.
@@ -41,6 +42,9 @@ def _first(names: list[str]) -> frozenset[str]:
 
 
 PARTS: Mapping[str, frozenset[str]] = {
+    "kvs": frozenset({"lattices", "causal"}),
+    "kvs.causal": ANY,
+    "kvs.lattices": ANY,
     "pandas": _PANDAS,
     "pandas.api": frozenset({"types"}),
     "pandas.api.types": ANY,
@@ -68,7 +72,7 @@ _BROUGHT = frozenset("pandas scipy sklearn numpy joblib threadpoolctl pyarrow da
 
 def is_one(name: str) -> bool:
     """Whether a module is one of theirs, or in one."""
-    return name.partition(".")[0] in ("pandas", "scipy", "sklearn")
+    return name.partition(".")[0] in ("pandas", "scipy", "sklearn", "kvs")
 
 
 def is_to_come(name: str) -> bool:
@@ -93,6 +97,8 @@ def home(module: str) -> str:
     parts = module.split(".")
     if parts[0] == "pandas":
         return module if module in PARTS else _OFFSETS if parts[-1] == "offsets" else "pandas"
+    if parts[0] == "kvs":
+        return ".".join(parts[:2])
     public = next((n for n, part in enumerate(parts) if part.startswith("_")), len(parts))
     return ".".join(parts[:public])
 

@@ -25,6 +25,7 @@ from lambdakernel.parallel.parcels import pack
 
 EVERY_S = 0.02
 """Seconds between two messages with joins, at least."""
+_GONE_S = 0.01
 LOOK_S = 0.001
 """Seconds between two looks at the line, at least: a look is a system call."""
 
@@ -45,6 +46,19 @@ class Line:
         self._looked = self._sent = 0.0
         self._news: dict[str, Lattice] = {}
         self._timer: threading.Timer | None = None
+        self._last_timer: threading.Timer | None = None
+        """That one, or the one before: its thread may still be there."""
+        self._threads = _threads()
+
+    def begin(self, joins: tuple[dict[str, Any], tuple[int, ...]] | None) -> None:
+        """With what others have joined so far.
+
+        Raises:
+            BadJoins: that cannot be read here.
+        """
+        if joins is not None:
+            for uid, delta in unpacked(*joins).items():
+                live.take(uid, delta)
 
     # -- saying
 
@@ -87,7 +101,7 @@ class Line:
                 return
             left = self._sent + EVERY_S - time.monotonic()
             if left > 0:
-                self._timer = threading.Timer(left, self._on_time)
+                self._timer = self._last_timer = threading.Timer(left, self._on_time)
                 self._timer.daemon = True
                 self._timer.start()
                 return
@@ -113,6 +127,19 @@ class Line:
             self._sent = time.monotonic()
         if news:
             self._send(news)
+
+    def end(self) -> None:
+        """As `flush`; of this line nothing runs any more.
+
+        Raises:
+            wire.PeerGone: the cell was interrupted.
+        """
+        self.flush()
+        if self._last_timer is not None:
+            self._last_timer.join()
+            until = time.monotonic() + _GONE_S
+            while _threads() > self._threads and time.monotonic() < until:
+                time.sleep(0.0002)  # the system sees the end of a thread a little after Python does
 
     def _send(self, news: dict[str, Lattice]) -> None:
         message, fds = packed(news)
@@ -159,3 +186,8 @@ class Line:
                 live.take(uid, delta)
         finally:
             wire.close_fds(fds)
+
+
+def _threads() -> int:
+    """Of this process, as the system counts them."""
+    return os.stat("/proc/self/task").st_nlink

@@ -49,6 +49,8 @@ class Plan(msgspec.Struct, frozen=True):
     """How many tasks may run now, beside other fan-outs."""
     stays: bool = False
     """A process may take more than one task."""
+    sends_ahead: bool = True
+    """It may be given the next one while it is at work: not where tasks begin with what others have joined."""
     free: Sequence[Running] = ()
     """Processes of the executor that another fan-out has kept."""
     keeps: int = 0
@@ -62,7 +64,7 @@ class Processes:
     def __init__(self, plan: Plan, waited: Waited, failed: Callable[[Waiting, Raised], None]) -> None:
         self._plan, self._waited, self._failed = plan, waited, failed
         self._most = min(plan.limits.workers, most_at_once(stays=plan.stays))
-        self._sends_ahead = plan.stays
+        self._sends_ahead = plan.stays and plan.sends_ahead
         self._free = Free()
         self.attempts = Attempts(plan.total, plan.fan, ids_from=max((process.id for process in plan.free), default=0))
         self.joins = Joins()
@@ -136,14 +138,17 @@ class Processes:
         plan = self._plan
         while len(self._free):
             process, attempt, now = self._free.take(), self.attempts.made(waiting.index) + 1, plan.clock()
+            joins = self.joins.so_far()
             try:
                 deadline = plan.limits.time_is_up(now) if process.pid else now + START_DEADLINE_S  # it is to be born
-                task = hand_over(process, waiting, attempt, item, plan.job, now=now, deadline=deadline)
+                task = hand_over(process, waiting, attempt, item, plan.job, now=now, deadline=deadline, joins=joins)
             except (wire.PeerGone, BlockingIOError):
                 self._waited.let_go(process)
                 continue
+            finally:
+                wire.close_fds(joins[1] if joins is not None else ())
             self.attempts.count(waiting.index)
-            self._enter(task)
+            self._enter(task, knows_all=True)
             return True
         return False
 
@@ -157,9 +162,9 @@ class Processes:
         finally:
             os.close(given[1])
 
-    def _enter(self, task: Running) -> None:
+    def _enter(self, task: Running, *, knows_all: bool = False) -> None:
         task.joins = partial(self.joins.hear, task.id)
-        self.joins.begin(task.id, task.end)
+        self.joins.begin(task.id, task.end, knows_all=knows_all)
         self.live[task.id] = task
         self._waited.add(task)
 

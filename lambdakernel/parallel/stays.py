@@ -25,6 +25,7 @@ from typing import Any
 
 import msgspec
 
+from lambdakernel.live import Live
 from lambdakernel.parallel import classes, libraries, traceless
 from lambdakernel.parallel.effects import MOST_CODES, MOST_VALUES
 from lambdakernel.parallel.known import (
@@ -45,6 +46,7 @@ from lambdakernel.parallel.met import is_of_names, met_by
 from lambdakernel.parallel.reading import Reading, Use
 
 _REFUSED = frozenset({"STORE_ATTR", "DELETE_ATTR", "LOAD_BUILD_CLASS", "IMPORT_STAR", "MATCH_CLASS"})
+_ITEM = "an item"
 _OF_PROCESS = ("/proc", "/dev/fd")
 _COROUTINES = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 MOST_LOOKED = 5000
@@ -64,6 +66,8 @@ class Stays(msgspec.Struct, frozen=True):
     """Those of the notebook's functions."""
     modules: frozenset[str] = frozenset()
     """Libraries that it uses."""
+    shares: bool = False
+    """It may meet a `Live`."""
 
 
 NEVER = Stays("nobody has looked")
@@ -87,14 +91,14 @@ def stays(
         walk = _Walk(live, names | frozenset(read.stored()), MOST_LOOKED + MOST_LOOKED_OF_ITEM * len(items))
         walk.code(read)
         for item in items:
-            walk.value(item, "an item")
+            walk.value(item, _ITEM)
         walk.end()
     except _Unknown as e:
         return Stays(str(e))
     except Exception as e:  # nested too deeply, no Python, or a value whose own code raises when it is looked at
         return Stays(f"it cannot be looked at: {type(e).__name__}")
     shared = frozenset(walk.met)
-    return Stays("", shared | (met_by(tree) - names), shared, frozenset(walk.modules))
+    return Stays("", shared | (met_by(tree) - names), shared, frozenset(walk.modules), walk.shares)
 
 
 class _Walk:
@@ -104,6 +108,7 @@ class _Walk:
         self.met: set[str] = set()
         self.modules: set[str] = set()
         """Those that do not come with Python."""
+        self.shares = False
         self._runs_text = ""
         """Where it asks something for what a table would run as code."""
         self._live, self._most = live, most
@@ -240,6 +245,9 @@ class _Walk:
             self._all(value.keys(), where)
         elif kind is types.FunctionType:
             self._function(value, where)
+        elif kind is Live and where != _ITEM:
+            self.shares = True
+            self.value(value._lattice, where)
         elif kind is functools.partial:
             self._all([value.func, *value.args, *value.keywords.values()], where)
         elif kind is type and classes.is_of_notebook(value, self._live):

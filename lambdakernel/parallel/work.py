@@ -71,7 +71,7 @@ class Work:
         lives.attach(line)
         said, result = self._attempt(turn, line)
         _flush()
-        line.flush()
+        line.end()
         is_free = (
             said == "returned"
             and not line.has_missed
@@ -89,6 +89,7 @@ class Work:
         try:
             loaded = self._ready()
             self._stay.begins(turn, loaded.live)
+            line.begin(turn.joins)
             give_up = partial(_give_up, line) if turn.is_guarded else None
             return "returned", _run_item(loaded, self._stay.is_first, turn, line, give_up)
         except BaseException as e:  # SystemExit and KeyboardInterrupt of the body are its errors too

@@ -505,10 +505,76 @@ def test_what_the_notebook_has_patched_is_its_own_code(notebook, births, monkeyp
     assert births == [0, 1, 2]
 
 
-def test_tasks_that_share_a_lattice_have_processes_of_their_own(notebook, births):
-    notebook.ok("from lambdakernel import Live\nfrom kvs.lattices import GCounter\ncount = Live(GCounter())")
-    notebook.ok("%%parallel --workers 1 for i in range(3) -> r\ncount.increment()\ncount.total()")
-    assert births == [0, 1, 2] and notebook.live["count"].total() == 3
+LIVES = """
+from lambdakernel import Live
+from kvs.lattices import Average, GCounter, GrowSet, Map, Max, Min
+from kvs.causal import AddWinsSet
+count, best, words = Live(GCounter()), Live(Min(100.0)), Live(GrowSet())
+mean, scores, people, held = Live(Average()), Live(Map()), Live(AddWinsSet()), {"a": Live(Max(0))}
+def note(i):
+    best.merge(float(50 - i))
+    return best.value <= 50 - i  # others may have joined less
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "after"),
+    [
+        ("count.increment()", "count.total()"),
+        ("for _ in range(i): count.increment()", "count.total()"),
+        ("note(i)", "best.value"),
+        ("words.add(str(i))\nlen(words) > 0", "sorted(words)"),
+        ("mean.add(float(i))", "mean.mean()"),
+        ("scores.merge(str(i % 3), Max(i))\nstr(i % 3) in scores", "{k: v.value for k, v in scores.items()}"),
+        ("people.add(str(i), 'all')", "sorted(people)"),
+        ("held['a'].merge(i)", "held['a'].value"),
+        ("best |= Min(3.0 - i)\nbest.value <= 3", "best.value"),
+        ("if i == 5: 1 / 0\ncount.increment()", "count.total()"),
+    ],
+)
+def test_tasks_that_share_a_lattice_go_on(notebook, births, monkeypatch, body, after):
+    """They count once each, whichever process they run in, and begin with what others have joined."""
+    found = []
+    for most in (1, handover.MOST_ITEMS):
+        notebook.ok(LIVES)
+        births.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(handover, "MOST_ITEMS", most)
+            for times in (1, 2):
+                cell = f"%%parallel --workers 2 --keep-going for i in range(8) -> r\n{body}"
+                notebook.ok(f"{cell}\n0" if "merge" in body or "add" in body or "increment" in body else cell)
+                found.append((times, repr(notebook.live["r"]), notebook.ok(f"seen = {after}") or notebook.live["seen"]))
+        assert len(births) == 16 if most == 1 else len(births) <= 5
+    assert found[:2] == found[2:]
+
+
+def test_a_task_begins_with_all_that_was_joined_before(notebook, births):
+    notebook.ok(LIVES)
+    notebook.ok("%%parallel --workers 1 for i in range(40) -> r\nseen = len(words)\nwords.add(str(i))\nseen")
+    assert notebook.live["r"] == list(range(40)) and births == [0]
+    notebook.ok("words.add('more')")
+    notebook.ok("%%parallel --workers 1 for i in range(3) -> r\nseen = len(words)\nwords.add('x' + str(i))\nseen")
+    assert notebook.live["r"] == [41, 42, 43] and len(births) <= 2
+
+
+def test_much_that_was_joined_reaches_the_next_task(notebook, births):
+    notebook.ok(LIVES)
+    notebook.ok(
+        "%%parallel --workers 1 for i in range(4) -> r\nwords.add(*(f'{i}/{n}' * 9 for n in range(900)))\nlen(words)"
+    )
+    assert notebook.live["r"] == [900, 1800, 2700, 3600] and births == [0]
+
+
+def test_a_plain_change_beside_a_lattice_is_refused(notebook):
+    notebook.ok(f"{LIVES}\nplain = []")
+    error = notebook.run("%%parallel --workers 1 for i in range(3) -> r\nif i < 9: plain.append(i)\ncount.increment()")
+    assert "in place" in str(error)
+
+
+def test_an_item_that_holds_a_lattice_has_a_process_of_its_own(notebook, births):
+    notebook.ok(LIVES)
+    notebook.ok("%%parallel --workers 1 for one in [(count, 1), (count, 2)]\none[0].increment()")
+    assert births == [0, 1] and notebook.ok("count.total()") in (2, None)
 
 
 def test_a_limit_on_memory_is_of_one_item(notebook, births):
