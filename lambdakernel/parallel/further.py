@@ -6,6 +6,8 @@ Theory of operation
 - It is free only if the body returned, its text shows that this may be (`stays`), and a look finds nothing changed
   (`birth`). Whatever else is so, it ends with its item, as a process for each item would.
 - What it says and prints of an item is out before it says that it is free; so of two items nothing is mixed up.
+- A `Live` is, with each item, what it was when it was loaded, joined with what came with the item. Joins that came too
+  late for the item before are among these.
 - A free process that is kept until the next fan-out gets its job with its first item. It joins what the session has
   committed since, loads what the new body reaches, and that is its birth.
 """

@@ -2,7 +2,8 @@
 
 Theory of operation
 - What a task sends is joined into the variable at once, and logged for the others. Each is sent the join of what came
-  since its last message; one that begins later is first sent all that was joined so far.
+  since its last message; one that begins later is first sent all that was joined so far, with its item where its
+  process has run another before.
 - A task is sent one message at a time, and none within `line.EVERY_S` of the one before: what comes meanwhile is joined
   into the next. One that does not read costs nothing.
 - Joins stay, however their task ends: they only ever add. What a second attempt joins again changes nothing.
