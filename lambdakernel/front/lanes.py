@@ -227,6 +227,17 @@ class Lane:
             return []
         return self._give_up(why)
 
+    def unborn(self, generation: int, why: str) -> list[Action]:
+        """Who starts workers has ended before this one was there: another is tried, as for one that ended before it was
+        ready."""
+        if generation != self.generation:
+            return []
+        self._wanted = self.ready = False
+        if self.closing:
+            return self._close_for(None)
+        self._boot_failures += 1
+        return self._give_up(why) if self._boot_failures >= MAX_BOOT_FAILURES else self._ensure()
+
     def exited(self, exited: Exited, generation: int, idle: Container[str] = ()) -> list[Action]:
         """A worker is gone, wanted or not; everything that it said on its link was heard before.
 

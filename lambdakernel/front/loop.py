@@ -298,7 +298,7 @@ class Front:
             self._on_exit(current, Exited(str(current.generation), current.pid, -signal.SIGKILL, False, 0))
         else:
             self._drop(current)
-            self._act(self._lane.refused(current.generation, reason))
+            self._act(self._lane.unborn(current.generation, reason))
 
     def _on_signals(self) -> None:
         """An interrupt goes to the worker's process group, once; a request to terminate ends the kernel."""

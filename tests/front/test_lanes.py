@@ -305,6 +305,37 @@ def test_a_refused_fork_answers_what_waits_and_the_next_request_tries_again() ->
     assert scene.ask()[1] == [StartWorker(2)]
 
 
+def test_a_worker_whose_zygote_ends_before_it_is_there_is_tried_again() -> None:
+    """Which nobody sees who asks; three times, since what ends it may be its own."""
+    scene = Scene()
+    request, _ = scene.ask()
+    for generation in (1, 2):
+        assert scene.lane.unborn(generation, "the zygote ended") == [StartWorker(generation + 1)]
+        assert scene.lane.unborn(generation, "late") == []
+    ((parent, content),) = replies(scene.lane.unborn(3, "the zygote ended"))
+    assert (parent, content["ename"]) == (request.msg_id, "NoWorker") and "the zygote ended" in content["evalue"]
+    other, actions = scene.ask()
+    assert actions == [StartWorker(4)]
+    assert forwarded(scene.become_ready()) == [other.msg_id]
+
+
+def test_a_cell_that_was_lost_is_judged_by_the_worker_that_comes_after_such_a_failure(scene: Scene) -> None:
+    request, _ = scene.ask()
+    scene.begin(request)
+    scene.die()
+    assert scene.lane.unborn(2, "the zygote ended") == [StartWorker(3)]
+    answers = dict(replies(scene.become_ready()))
+    assert answers[request.msg_id]["ename"] == "WorkerLost"
+
+
+def test_a_shutdown_is_answered_though_the_zygote_has_ended() -> None:
+    scene = Scene()
+    request, _ = scene.ask("shutdown_request", channel="control", restart=False)
+    actions = scene.lane.unborn(1, "the zygote ended")
+    assert replies(actions) == [(request.msg_id, {"status": "ok", "restart": False})]
+    assert actions[-1] == Leave()
+
+
 def test_a_request_that_kills_its_worker_twice_is_refused(scene: Scene) -> None:
     deadly, _ = scene.ask("complete_request", code="a", cursor_pos=1)
     assert replies(scene.die()) == []

@@ -190,6 +190,16 @@ def test_a_killed_zygote_takes_its_worker_along_and_both_come_back(kernel: Kerne
     assert kernel.pids("zygote") not in ([], old)
 
 
+def test_a_zygote_that_is_killed_while_it_starts_costs_no_cell(kernel: Kernel) -> None:
+    assert kernel.value("1 + 1") == 2
+    (first,) = kernel.pids("zygote")
+    kernel.kill(first)
+    msg_id = kernel.client.send("2 + 2")
+    (second,) = eventually(lambda: [pid for pid in kernel.pids("zygote") if pid != first], 20, "another zygote")
+    kernel.kill(second)
+    assert kernel.client.result(msg_id, 30.0).value == "4"
+
+
 def test_a_zygote_killed_inside_a_cell_is_the_cells_error(kernel: Kernel) -> None:
     msg_id = kernel.client.send(BUSY)
     kernel.client.await_output(msg_id, "stream")
