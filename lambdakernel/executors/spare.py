@@ -2,7 +2,7 @@
 
 - Kept: processes of the last fan-out. They have loaded what that fan-out needed, and join what was committed since.
 - A spare, where none could be kept: a fork server without a job. Half of what a fork server takes until its first task
-  does not depend on that: two forks, and what Python and the store do a first time in a process.
+  does not depend on that: two forks, what Python and the store do a first time in a process, and imports.
 
 There is one of the two at most. It is given up when it has waited for `KEEP_S`, and when it lacks what is needed: a
 spare, any module that the session has come to use; processes, one that the next fan-out uses, or what else they cannot
@@ -144,12 +144,12 @@ class Spares(Generic[P]):
         """Have these for the next fan-out, in place of what waits. `mark` is of theirs, and `modules` they have."""
         self._wait(Kept(executor, processes, mark, modules))
 
-    def get_ready(self) -> None:
-        """Have a spare for the next job, if nothing waits. Returns at once; that there is none is found out by who
-        needs it."""
+    def get_ready(self, modules: Sequence[str] = ()) -> None:
+        """Have a spare for the next job, if nothing waits, which imports `modules` meanwhile. Returns at once; that
+        there is none is found out by who needs it."""
         if self._waiting is None:
             try:
-                server = fork_server(connect(self._directory), self._params)
+                server = fork_server(connect(self._directory), {**self._params, "modules": list(modules)})
             except OSError:
                 return
             self._wait(_Spare(server))

@@ -7,7 +7,7 @@ import sysconfig
 import types
 from array import array
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.machinery import PathFinder
 from typing import Any
 
@@ -77,6 +77,21 @@ def _is_passive(value: Any, modules: set[str]) -> bool:
             return False
         queue += [part for part in parts if type(part) not in ATOMS]
     return True
+
+
+def installed_in(live: Mapping[str, Any]) -> list[str]:
+    """Modules of the installation that the notebook has names for, or for parts of."""
+    found: dict[str, None] = {}
+    for value in list(live.values()):
+        if type(value) is types.ModuleType:
+            name = value.__name__
+        elif type(value) in (type, types.FunctionType, types.BuiltinFunctionType):
+            name = value.__module__
+        else:
+            name = type(value).__module__
+        if isinstance(name, str) and libraries.is_installed(getattr(sys.modules.get(name), "__file__", None)):
+            found[name] = None
+    return list(found)
 
 
 def parts_of(value: Any) -> list[Any] | None:

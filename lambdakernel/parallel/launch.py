@@ -27,7 +27,7 @@ from lambdakernel.parallel.fanout import FanOut
 from lambdakernel.parallel.handover import born_idle
 from lambdakernel.parallel.items import processors
 from lambdakernel.parallel.job import Job
-from lambdakernel.parallel.known import libraries_in
+from lambdakernel.parallel.known import installed_in, libraries_in
 from lambdakernel.parallel.met import loaded_by
 from lambdakernel.parallel.output import Grouped
 from lambdakernel.parallel.parcels import Sealed, pack
@@ -104,7 +104,7 @@ def _keep(where: Where, begun: Begun, fan: FanOut | None, mark: object, has: fro
     elif mark is not None:
         _bear_idle(where, mark, has)
     elif len(begun.items) > 1:
-        where.spares.get_ready()
+        where.spares.get_ready(installed_in(where.shell.user_ns))
 
 
 def _bear_idle(where: Where, mark: object, has: frozenset[str]) -> None:

@@ -81,10 +81,11 @@ def is_to_come(name: str) -> bool:
         return False
     top = name.partition(".")[0]
     known: Any = sys.modules.get(top) or PathFinder.find_spec(top)
-    return _is_installed(getattr(known, "__file__", None) or getattr(known, "origin", None))
+    return is_installed(getattr(known, "__file__", None) or getattr(known, "origin", None))
 
 
-def _is_installed(path: object) -> bool:
+def is_installed(path: object) -> bool:
+    """Whether a module's file is one of the installation, and not of the notebook's folder."""
     return isinstance(path, str) and ("site-packages" in path or "dist-packages" in path)
 
 
@@ -124,7 +125,7 @@ def defines(kind: type) -> bool:
 def is_brought(module: object) -> bool:
     """Whether a module belongs to a package that brings parts of itself in late."""
     name = str(getattr(module, "__name__", ""))
-    return name.partition(".")[0] in _BROUGHT and _is_installed(getattr(module, "__file__", None))
+    return name.partition(".")[0] in _BROUGHT and is_installed(getattr(module, "__file__", None))
 
 
 def is_table(value: Any) -> bool:

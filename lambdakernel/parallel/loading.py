@@ -7,7 +7,7 @@ import builtins
 import importlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -38,10 +38,12 @@ class Loaded(NamedTuple):
     """The body, where it may run as one."""
 
 
-def get_ready(params: Mapping[str, str]) -> None:
-    """Before there is a job: what loading one does a first time in a process. `params`: the store and the session."""
+def get_ready(params: Mapping[str, Any]) -> None:
+    """Before there is a job: what loading one does a first time in a process. `params`: the store and the session, and
+    modules that it is likely to use."""
     with suppress(kvs.KvsError, OSError):  # loading meets it again, and says so
         rehearse(params["store"], params["session"])
+    _import(params["modules"])
 
 
 def load(job: int) -> Loaded:
@@ -90,7 +92,7 @@ def loaded_for(job: Job, cells: dict[str, str]) -> Loaded:
     tree = ast.parse(job.body, job.filename)
     live = _main_module().__dict__
     sys.path[:] = job.import_path
-    _import(job)
+    _import(job.modules)
     session = TaskSession(job.store, job.session, live, job.moment)
     _refuse_stale(session, job)
     add_sources(session, cells)
@@ -113,7 +115,7 @@ def loaded_anew(job: Job, before: Loaded) -> Loaded:
     """The same for a later job, in a process that has loaded for one `before` and is clean."""
     tree = ast.parse(job.body, job.filename)
     sys.path[:] = job.import_path
-    _import(job)
+    _import(job.modules)
     before.session.start_over()
     _refuse_stale(before.session, job)
     before.session.prepare(tree, job.shared)
@@ -127,9 +129,9 @@ def _function(job: Job, tree: ast.Module, live: Mapping[str, Any]) -> Function |
     return as_function(tree, job.filename, live.keys() | set(job.bound), job.shared)
 
 
-def _import(job: Job) -> None:
-    """What items bring is there before the first of them. Whoever uses a module that cannot be imported says so."""
-    for module in job.modules:
+def _import(modules: Iterable[str]) -> None:
+    """So that what comes later brings none of them in. Whoever uses a module that cannot be imported says so."""
+    for module in modules:
         with suppress(Exception):
             importlib.import_module(module)
 

@@ -29,8 +29,11 @@ def wanted(nodes: Iterable[ast.AST], preload: Sequence[str]) -> list[str]:
 
 
 def _imported(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    for node in (one for top in nodes for one in ast.walk(top)):
+    """By statements that run with the cell: to look into functions, too, would cost every cell more than it saves."""
+    for node in nodes:
         match node:
+            case ast.If(body=body) | ast.Try(body=body) | ast.With(body=body):
+                yield from _imported(body)
             case ast.Import(names=names):
                 yield from (alias.name for alias in names)
             case ast.ImportFrom(module=str(module), names=names, level=0):

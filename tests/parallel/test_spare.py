@@ -77,6 +77,19 @@ def test_one_that_lacks_a_module_that_is_used_by_now_is_given_up(tmp_path: Path)
         eventually(lambda: not any(map(lives, spare)), 10, "the spare to end")
 
 
+def test_it_has_imported_what_the_notebook_uses(kernel: Kernel) -> None:
+    """Of libraries that the zygote does not import: else each fan-out would, while its cell waits."""
+    found = "%%parallel for i in range(2) -> found\nimport sys\n'hypothesis' in sys.modules"
+    kernel.run("import hypothesis")
+    waiting(kernel)
+    kernel.run(found)
+    assert kernel.value("found") == [True, True]
+    kernel.run("del hypothesis")
+    waiting(kernel)
+    kernel.run(found)
+    assert kernel.value("found") == [False, False]
+
+
 def test_nobody_needs_it_for_long(tmp_path: Path) -> None:
     with running(tmp_path / "store") as kernel:
         kernel.run("import lambdakernel.executors.spare as spare\nkept = spare.KEEP_S\nspare.KEEP_S = 0.5")

@@ -42,8 +42,8 @@ def test_what_a_cell_is_about_to_import(monkeypatch: pytest.MonkeyPatch, tmp_pat
         (folder / "__init__.py").write_text("raise RuntimeError('only looked for')")
     monkeypatch.syspath_prepend(tmp_path / "site-packages")
     cell = ast.parse(
-        "import lk_one.a as x, lk_other\nif x:\n    from lk_two import b, C\ndef f():\n    from lk_two.d import e\n"
-        "from . import lk_one\nimport lk_none"
+        "import lk_one.a as x, lk_other\nif x:\n    from lk_two import b, C\ntry:\n    from lk_two.d import e\n"
+        "except ImportError: pass\nfrom . import lk_one\nimport lk_none\ndef f():\n    import lk_one.later"
     )
     assert preload.wanted(cell.body, ("lk_one", "lk_two", "lk_none")) == ["lk_one.a", "lk_two", "lk_two.b", "lk_two.d"]
     monkeypatch.setitem(sys.modules, "lk_two", ModuleType("lk_two"))
