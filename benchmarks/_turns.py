@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import signal
@@ -81,6 +82,15 @@ class Turns(Bench):
     def goals(self) -> None:
         """Print them. A ratio is the best peer's median over ours: above 1 ours is faster."""
         print("\ngoals", *self._said, sep="\n", flush=True)
+
+
+def parser_of(doc: str | None) -> argparse.ArgumentParser:
+    """The arguments of a benchmark with that docstring."""
+    parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="a fifth of the rounds")
+    parser.add_argument("--seed", type=int, default=1, help="draws the order of the peers (default 1)")
+    parser.add_argument("--only", default="", help="names of peers, ours among them")
+    return parser
 
 
 def seconds(work: Callable[[], object]) -> float:

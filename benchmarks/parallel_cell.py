@@ -21,7 +21,6 @@ Ours is given `--retries 1` where a task is killed: a lost task runs again only 
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -36,7 +35,7 @@ import psutil
 from _kernels import PEERS, Notebook, Peer, excused, peers
 from _pools import PEERS as POOLS
 from _pools import US, installed, tools_of_this_python
-from _turns import Turns
+from _turns import Turns, parser_of
 
 from tests.kernels import MARKER, eventually, processes_marked
 
@@ -272,11 +271,7 @@ def show_answers(bench: Turns, answers: Answers) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a fifth of the rounds")
-    parser.add_argument("--seed", type=int, default=1, help="draws the order of the peers (default 1)")
-    parser.add_argument("--only", default="", help="names of peers, ours among them")
-    given = parser.parse_args()
+    given = parser_of(__doc__).parse_args()
     tools_of_this_python()
     bench = Turns(given.seed, quick=given.quick)
     wanted = given.only.split(",") if given.only else list({**PEERS, **POOLS})

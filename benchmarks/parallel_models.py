@@ -13,7 +13,6 @@ libraries that the body uses. Where nobody has imported these before, the first 
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Mapping
 from functools import partial
@@ -22,7 +21,7 @@ from typing import NamedTuple
 
 from _kernels import PEERS, Notebook, Peer, excused, peers
 from _pools import US, tools_of_this_python
-from _turns import Turns, seconds
+from _turns import Turns, parser_of, seconds
 
 SLOW = ("ipyparallel", "Dask", "Ray")
 
@@ -103,10 +102,7 @@ def later(bench: Turns, part: Part, chosen: Mapping[str, Peer], folder: str) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a fifth of the rounds")
-    parser.add_argument("--seed", type=int, default=1, help="draws the order of the peers (default 1)")
-    parser.add_argument("--only", default="", help="names of peers, ours among them")
+    parser = parser_of(__doc__)
     given = parser.parse_args()
     tools_of_this_python()
     bench = Turns(given.seed, quick=given.quick)
