@@ -41,7 +41,7 @@ class LostUpdate(LambdaKernelError):
         listed = " and ".join(repr(name) for name in names)
         super().__init__(
             f"the body changed {listed} in place. A task works on its own copy, so the notebook would never see the"
-            f" change. {remedy} to collect each task's value, or make the change in the next cell, from the results."
+            f" change. {remedy}"
         )
         self.names = tuple(names)
 
@@ -162,21 +162,45 @@ def _run_item(loaded: Loaded, is_first: bool, turn: Turn, line: Line, give_up: G
         line.say("ends")  # what carries the result does not count
     line.flush()
     with lives.as_begun():
-        _refuse_lost_updates(session, job)
+        _refuse_lost_updates(session, job, live)
         collects_item = not set(job.bound).isdisjoint(job.finals)
         if before and not collects_item and session.item_changed(before, thing, turn.item.opened()):
-            raise LostUpdate(job.bound, f"Name {job.bound[0]} after `->`")
+            raise LostUpdate(job.bound, _collect(f"Name {job.bound[0]} after `->`"))
     if job.is_whole:
         return session.encode((assigned(job.finals, live),))
     return session.encode(collected(job.collects(), live, last))
 
 
-def _refuse_lost_updates(session: TaskSession, job: Job) -> None:
+def _refuse_lost_updates(session: TaskSession, job: Job, live: dict[str, Any]) -> None:
     names = session.mutated({*job.finals, *job.bound})
-    if names:
-        first = names[0]
-        copied = f"Assign {first} in the body (`{first} = copy.copy({first})`)"
-        raise LostUpdate(names, copied if job.is_whole else f"{copied} and name it after `->`")
+    if not names:
+        return
+    first = names[0]
+    if (maker := _makes_numbers_like(live.get(first))) and not job.is_whole:
+        seed = job.bound[0] if job.bound else "..."
+        raise LostUpdate(
+            names,
+            "It would give each task the same numbers. Make one in the body, from a seed that differs"
+            f" (`{first} = {maker}({seed})`).",
+        )
+    copied = f"Assign {first} in the body (`{first} = copy.copy({first})`)"
+    raise LostUpdate(names, _collect(copied if job.is_whole else f"{copied} and name it after `->`"))
+
+
+def _collect(how: str) -> str:
+    return f"{how} to collect each task's value, or make the change in the next cell, from the results."
+
+
+def _makes_numbers_like(value: object) -> str:
+    """What makes another generator of random numbers such as this; empty if it is none."""
+    kind = type(value)
+    if isinstance(value, random.Random):
+        return "random.Random"
+    if kind.__module__.startswith("numpy.random"):
+        return {"Generator": "numpy.random.default_rng", "RandomState": "numpy.random.RandomState"}.get(
+            kind.__name__, ""
+        )
+    return ""
 
 
 def _seed(seeds: dict[str, int], index: int, *, is_further: bool) -> None:

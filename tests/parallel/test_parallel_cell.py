@@ -486,3 +486,20 @@ def test_an_item_whose_cache_fills_is_not_changed(notebook):
     notebook.ok("%%parallel for s in [Shape(1), Shape(2)] -> r\ns.area")
     assert notebook.live["r"] == [1, 4]
     assert "in place" in str(notebook.run("%%parallel for s in [Shape(1), Shape(2)] -> r\ns.area\ns.side = 3\n1"))
+
+
+@pytest.mark.parametrize(
+    ("made", "draw", "advice"),
+    [
+        ("np.random.default_rng(0)", "gen.normal()", "`gen = numpy.random.default_rng(i)`"),
+        ("np.random.RandomState(0)", "gen.normal()", "`gen = numpy.random.RandomState(i)`"),
+        ("random.Random(0)", "gen.random()", "`gen = random.Random(i)`"),
+    ],
+)
+def test_a_generator_of_random_numbers_is_not_drawn_from_in_tasks(notebook, made, draw, advice):
+    pytest.importorskip("numpy")
+    notebook.ok(f"import random, numpy, numpy as np\ngen = {made}")
+    error = str(notebook.run(f"%%parallel for i in range(2) -> r\n{draw}"))
+    assert "'gen' in place" in error and "the same numbers" in error and advice in error
+    notebook.ok(f"%%parallel for i in range(2) -> r\n{advice.strip('`')}\n{draw}")
+    assert len(set(notebook.live["r"])) == 2
