@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import pickle
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import kvs
@@ -151,25 +151,31 @@ class TaskSession:
         A value may dump to other bytes merely because it was loaded (strings that became one). So a suspect is compared
         with itself as loaded a second time, not with the bytes in the store. Costs that load for suspects alone.
         """
-        suspects = self._namespace.mutated(except_names)
-        return self._confirmed(suspects) if suspects else []
+        skip = set(except_names)
+        names, classes = self._namespace.mutated(skip)
+        classes = {uid: cls for uid, cls in classes.items() if _top(cls) not in skip}
+        return self._confirmed(names, classes) if names or classes else []
 
-    def _confirmed(self, names: Sequence[str]) -> list[str]:
+    def _confirmed(self, names: Sequence[str], classes: Mapping[str, type]) -> list[str]:
         untouched: dict[str, Any] = {}
         self._was_asked = True
         fresh = Namespace(untouched, self._replica, ignore={}, worker="a task", ambient=())
         fresh.attach()
         fresh.load(names)
 
-        def differs(name: str) -> bool:
-            if name not in untouched or name not in self._live:
-                return True
-            before = _fingerprint(fresh, untouched[name])
-            return self._differs(before, self._live[name]) and not self._is_same(
-                fresh, untouched[name], self._live[name]
-            )
+        def differs(before: Any, now: Any) -> bool:
+            return self._differs(_fingerprint(fresh, before), now) and not self._is_same(fresh, before, now)
 
-        return [name for name in names if differs(name)]
+        found = [
+            name
+            for name in names
+            if name not in untouched or name not in self._live or differs(untouched[name], self._live[name])
+        ]
+        for uid, cls in classes.items():
+            before = fresh.class_of(uid, [_top(cls)])
+            if before is None or differs(before, cls):
+                found.append(cls.__qualname__)
+        return found
 
     def prepare_item(self, item: Any) -> tuple[bytes, ...]:
         """Load what code in an item reaches; and its `fingerprint`."""
@@ -199,6 +205,11 @@ class TaskSession:
             return self.fingerprint(value) != before
         except Exception:  # it could be encoded before the body ran: what keeps it from that now is a change
             return True
+
+
+def _top(cls: type) -> str:
+    """The name that the notebook has for a class, or for the one that it is defined in."""
+    return cls.__qualname__.partition(".")[0]
 
 
 def _fingerprint(namespace: Namespace, value: Any) -> tuple[bytes, ...]:

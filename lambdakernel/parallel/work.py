@@ -183,6 +183,10 @@ def _refuse_lost_updates(session: TaskSession, job: Job, live: dict[str, Any]) -
             "It would give each task the same numbers. Make one in the body, from a seed that differs"
             f" (`{first} = {maker}({seed})`).",
         )
+    if first not in live or isinstance(live[first], type):
+        raise LostUpdate(
+            names, "What a class has is the notebook's, too. Collect a value of each task after `->`, or use a `Live`."
+        )
     copied = f"Assign {first} in the body (`{first} = copy.copy({first})`)"
     raise LostUpdate(names, _collect(copied if job.is_whole else f"{copied} and name it after `->`"))
 

@@ -94,10 +94,12 @@ def _attributes_of(cls: type) -> dict[str, Any]:
     return {
         "".join(name): taken.get(name, value)  # a text of its own: a shared one would change the bytes
         for name, value in vars(cls).items()
-        if name in taken or (name not in _OF_PROCESS and above.get(name, missing) is value)
+        if name != _SLOTS and (name in taken or (name not in _OF_PROCESS and above.get(name, missing) is value))
     }
 
 
+_SLOTS = "__slotnames__"
+"""What pickling the first instance leaves in a class, for the next one."""
 _OF_PROCESS = ("__dict__", "__weakref__", "__annotate_func__", "_abc_impl")
 
 

@@ -33,7 +33,8 @@ def fingerprint(value: Any, live: dict[str, Any], book: ClassBook) -> tuple[byte
     Raises:
         Exception: as `dump`.
     """
-    return dump(value, live, book, kind=_Forgetful)[0].fingerprint
+    roots = (value,) if isinstance(value, type) else ()
+    return dump(value, live, book, roots, kind=_Forgetful)[0].fingerprint
 
 
 def _cached_in(kind: type) -> frozenset[str]:

@@ -449,12 +449,14 @@ class Namespace:
         return newclasses.encode(value, self.live, self._book, lambda uid: self._catalogue.of_class(uid) is not None)
 
     def fingerprint(self, value: Any) -> tuple[bytes, ...]:
-        """Hashes of a value as it is encoded: equal as long as it is not changed. Costs the encoding.
+        """Hashes of a value as it is encoded, of a class with its definition: equal as long as it is not changed. Costs
+        the encoding.
 
         Raises:
             Exception: what `encode` raises.
         """
-        return dump(value, self.live, self._book)[0].fingerprint
+        roots = (value,) if isinstance(value, type) else ()
+        return dump(value, self.live, self._book, roots)[0].fingerprint
 
     def fingerprint_without_caches(self, value: Any) -> tuple[bytes, ...]:
         """The same without what `functools.lru_cache` and `cached_property` have kept: equal after a call of these."""
@@ -478,18 +480,29 @@ class Namespace:
         """
         return self._loader.decode("a value of a task", head, buffers)
 
-    def mutated(self, except_names: Iterable[str]) -> list[str]:
-        """Names among the candidates, and not in `except_names`, whose value changed in place since it was loaded."""
+    def mutated(self, except_names: Iterable[str]) -> tuple[list[str], dict[str, type]]:
+        """Names among the candidates, and not in `except_names`, whose value changed in place since it was loaded; and
+        classes of the notebook whose definition did, by what `class_of` gives them for."""
         suspects = self._suspects()
         if not suspects:
-            return []
+            return [], {}
         rebound, gone = self._bindings.changes()
         skip = {*except_names, *rebound, *gone}
         with self._held.bound():
             changes = self._detector.detect(suspects, (), ())
         keys = {key for w in changes.written for kind, key in w.items if kind == "n" and key not in skip}
         names = {name for name in keys if not is_held(name)}
-        return sorted({name for name in names if not is_output(name)} or names)
+        uids = [key for w in changes.written for kind, key in w.items if kind == "c"]
+        known = [uid for uid in uids if self._catalogue.of_class(uid) is not None]  # others are the body's own
+        classes = {uid: cls for uid in known if (cls := self._book.get(uid)) is not None}
+        return sorted({name for name in names if not is_output(name)} or names), classes
+
+    def class_of(self, uid: str, names: Iterable[str]) -> type | None:
+        """The class that another namespace of the session told of so; loaded with `names`, or with all there are."""
+        self.load(names)
+        if self._book.get(uid) is None:
+            self.load_all()
+        return self._book.get(uid)
 
 
 def _modules(imports: Mapping[str, str]) -> dict[str, Any]:

@@ -503,3 +503,63 @@ def test_a_generator_of_random_numbers_is_not_drawn_from_in_tasks(notebook, made
     assert "'gen' in place" in error and "the same numbers" in error and advice in error
     notebook.ok(f"%%parallel for i in range(2) -> r\n{advice.strip('`')}\n{draw}")
     assert len(set(notebook.live["r"])) == 2
+
+
+CLASSES = """
+import abc, copy, enum, functools, pickle, typing
+from dataclasses import dataclass, field
+class C:
+    n, k, d = [], 0, {}
+    def m(self): return 1
+    @functools.lru_cache
+    def cached(self, x): return x
+    @functools.cached_property
+    def prop(self): return 5
+    class Inner: z = [1]
+class Sub(C): pass
+def bump(): C.k += 1
+@dataclass
+class D:
+    a: int = 1
+    b: list = field(default_factory=list)
+class S:
+    __slots__ = ("a",)
+class A(abc.ABC):
+    @abc.abstractmethod
+    def f(self): ...
+class B(A):
+    def f(self): return 1
+class E(enum.Enum):
+    X = 1
+class N(typing.NamedTuple):
+    x: int
+class G(typing.Generic[typing.TypeVar("T")]):
+    def g(self): return 2
+class M(type):
+    def __call__(cls, *a): return super().__call__(*a)
+class WithM(metaclass=M): pass
+c, d = C(), D()
+"""
+
+
+def test_what_a_class_has_is_a_variable_of_the_notebook_too(notebook):
+    notebook.ok(CLASSES)
+    for body in (
+        "C.n.append(i)", "C.k += 1", "bump()", "C.d['x'] = i", "C().n.append(2)", "C.new = 3", "C.Inner.z.append(2)",
+        "Sub.n.append(1)", "del C.k", "C.m = 3", "c.n.append(3)",
+    ):  # fmt: skip
+        error = str(notebook.run(f"%%parallel for i in range(2) -> r\nif i < 5:\n    {body}\n1"))
+        assert "2 of 2" in error and "What a class has" in error, (body, error)
+    assert notebook.ok("seen = C.n, C.k, C.d, C.Inner.z") is not False and notebook.live["seen"] == ([], 0, {}, [1])
+
+
+def test_using_a_class_is_no_change_of_it(notebook):
+    notebook.ok(CLASSES)
+    for body in (
+        "C.n", "[C() for _ in range(3)]", "C().cached(i), C().prop, c.cached(2)", "D(3).b.append(1), repr(D())",
+        "S().a if i > 9 else S()", "isinstance(3, A), B().f(), issubclass(B, A)", "E.X.name, E(1), list(E)",
+        "N(1)._replace(x=3)", "G[int]().g()", "isinstance(c, C), Sub().m()", "WithM()", "copy.deepcopy(d)",
+        "C.__doc__, C.__dict__, vars(C), dir(C), D.__annotations__", "type(c), C.__subclasses__()", "pickle.dumps(3)",
+    ):  # fmt: skip
+        notebook.ok(f"%%parallel for i in range(2) -> r\nif i < 5:\n    {body}\n1")
+        assert notebook.live["r"] == [1, 1], body

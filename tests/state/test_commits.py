@@ -401,7 +401,7 @@ def test_reading_is_not_taken_for_a_change(read: str, tmp_path: Path) -> None:
     def work(worker: Worker) -> list[str]:
         worker.namespace.prepare(read)
         eval(read, worker.live)
-        return worker.namespace.mutated(())
+        return worker.namespace.mutated(())[0]
 
     assert with_worker(tmp_path / "store", work, reader=True) == []
 
@@ -430,7 +430,7 @@ def test_a_change_in_place_is_found_in_a_process_that_just_loaded(write: str, tm
     def work(worker: Worker) -> list[str]:
         worker.namespace.prepare(write)
         exec(write, worker.live)
-        return worker.namespace.mutated(())
+        return worker.namespace.mutated(())[0]
 
     assert set(WRITES[write]) <= set(with_worker(tmp_path / "store", work, reader=True))
 
