@@ -156,6 +156,8 @@ class ForkServer(LocalExecutor):
 
     def give(self, job: int) -> bool:
         """Give its job to one that has none; False if it is gone."""
+        if any(not isinstance(event, Started) for event in self._zygote.events()):  # it has ended, or was not forked
+            return False
         try:
             wire.send(self._end, {"op": "job"}, (job,))
         except (wire.PeerGone, BlockingIOError):

@@ -115,19 +115,17 @@ class Spares(Generic[P]):
         Raises:
             OSError: the kernel's zygote is gone.
         """
+        if job is not None:
+            self._give_up_outdated()
+            spare = self._take(_Spare)
+            if isinstance(spare, _Spare):
+                if spare.server.give(job):
+                    return spare.server
+                spare.close()
         zygote = connect(self._directory)
         if modules:
             zygote.warm(tuple(modules), now=True)
-        if job is None:
-            return zygote
-        self._give_up_outdated()
-        spare = self._take(_Spare)
-        if isinstance(spare, _Spare):
-            if spare.server.give(job):
-                zygote.close(0.0)
-                return spare.server
-            spare.close()
-        return fork_server(zygote, self._params, job)
+        return zygote if job is None else fork_server(zygote, self._params, job)
 
     def kept(self, mark: object, modules: Set[str]) -> Kept[P] | None:
         """What was kept, if it is fit for a fan-out of that mark, which uses these modules. Whoever takes it ends it,

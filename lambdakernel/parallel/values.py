@@ -146,7 +146,7 @@ class TaskSession:
         return from_parcel(self._namespace, parcel)
 
     def mutated(self, except_names: Iterable[str]) -> list[str]:
-        """Variables of the notebook that the body reached and changed in place, `except_names` left out.
+        """Variables and classes of the notebook that the body reached and changed in place, `except_names` left out.
 
         A value may dump to other bytes merely because it was loaded (strings that became one). So a suspect is compared
         with itself as loaded a second time, not with the bytes in the store. Costs that load for suspects alone.

@@ -20,9 +20,15 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
 
 
 def waiting(kernel: Kernel) -> set[int]:
-    """The two processes of the spare, once it is there."""
-    assert kernel.run("%%parallel for i in range(2) -> found\nimport os\nos.getpid() and i").status == "ok"
-    return set(eventually(lambda: pids if len(pids := kernel.pids("template")) == 2 else [], 20, "a spare"))
+    """The two processes of the spare, once it is there, and those of the fan-out before it are not."""
+    assert kernel.run("%%parallel for i in range(2) -> used\nimport os\nos.getppid()").status == "ok"
+    used = set(kernel.value("used"))
+
+    def found() -> set[int]:
+        pids = set(kernel.pids("template"))
+        return pids if len(pids) == 2 and not pids & used else set()
+
+    return set(eventually(found, 20, "a spare"))
 
 
 def test_the_next_fan_out_has_what_waited(kernel: Kernel) -> None:
